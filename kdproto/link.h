@@ -1,0 +1,200 @@
+/* The KD link: packet ids, acknowledgement, repetition, RESET, break-in; for
+ * the host (debugger) and for the target (debuggee).
+ *
+ * No I/O and no clock. Bytes and the time go in, bytes and events come out:
+ *
+ *   while (in.n) {
+ *       size_t n = kdp_link_feed(l, in, now);
+ *       in = rest;
+ *       while (kdp_link_next(l, &ev, now)) handle(&ev);
+ *   }
+ *   span = kdp_link_tx(l); send; kdp_link_tx_done(l, sent);
+ *   wait until kdp_link_deadline(l); kdp_link_tick(l, now);
+ *
+ * Times are milliseconds of any monotonic clock that starts at or above 0.
+ *
+ * Each direction has at most one unacknowledged data packet. Both directions
+ * are independent: a data packet is acknowledged and delivered even while our
+ * own waits for its ACK. Each packet is delivered once, in order, or the link
+ * is reported lost.
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef KDPROTO_LINK_H
+#define KDPROTO_LINK_H
+
+#include "kdproto/frame.h"
+
+#define KDP_ID_FIRST  0x80800000u
+#define KDP_ID_SYNC   0x00000800u  /* "I have started again; so must you" */
+#define KDP_NEVER     INT64_MAX
+
+enum kdp_role { KDP_HOST, KDP_TARGET };
+
+/* What differs between carriers, as data. */
+struct kdp_link_rules {
+	const char *name;
+	bool trailer;              /* data packets end in AA */
+	uint32_t id_first;         /* first id of a direction */
+	uint32_t id_flip;          /* XORed into the id after each packet */
+	uint32_t id_sync;          /* flag bit of a target that starts over */
+	uint32_t silence_ms;       /* a partial packet older than this is cut */
+	uint32_t break_gap_ms;     /* host: nothing but ACKs this long after 62 */
+	uint32_t host_ack_ms;      /* host: repeat after this */
+	uint32_t host_tries;       /* host: LOST after so many transmissions */
+	uint32_t reset_ms;         /* host: repeat RESET after this */
+	uint32_t reset_tries;      /* host: default limit, see config.resets */
+	uint32_t target_ack_ms;    /* target: repeat after this */
+	uint32_t target_tries_new; /* target: budget before first contact */
+	uint32_t target_tries;     /* target: budget afterwards */
+	uint32_t sync_repeat_ms;   /* an equal sync packet later than this after
+	                            * its last copy is a new one */
+};
+
+/* Serial ports and everything that looks like one. */
+extern const struct kdp_link_rules kdp_rules_com;
+
+struct kdp_link_config {
+	enum kdp_role role;
+	const struct kdp_link_rules *rules;
+	uint32_t ack_ms;   /* 0: as the rules say */
+	uint32_t resets;   /* RESETs in one synchronisation; 0: unlimited */
+};
+
+enum kdp_event_kind {
+	KDP_EV_DATA,      /* a packet for you: type, payload; sync is true when
+	                   * it carried the sync flag: the target has started
+	                   * over, everything known of it is stale */
+	KDP_EV_ACKED,     /* what kdp_link_send took has arrived */
+	KDP_EV_RESET,     /* ids are back at the start. answered: it was our own
+	                   * RESET. Target: repeat the pending packet (a packet
+	                   * still unacknowledged is repeated by the link) */
+	KDP_EV_RESEND,    /* target only, and only when nothing is pending: the
+	                   * host asks for the current event again */
+	KDP_EV_BREAK_IN,  /* target only */
+	KDP_EV_LOST,      /* host: no ACK, or no answer to RESET, after all tries.
+	                   * What was being sent is dropped. */
+	KDP_EV_GAVE_UP,   /* target: an abandonable packet was dropped, the
+	                   * debugger is not present */
+};
+
+struct kdp_event {
+	enum kdp_event_kind kind;
+	uint16_t type;            /* DATA, GAVE_UP: packet type */
+	uint32_t id;              /* DATA: PacketId as received */
+	bool sync;                /* DATA */
+	bool answered;            /* RESET */
+	struct kdp_span payload;  /* DATA: valid until the next link call */
+};
+
+/* Counters since kdp_link_init. */
+struct kdp_link_stats {
+	uint64_t rx_data, rx_dup, rx_bad, rx_resend, rx_reset;
+	uint64_t tx_data, tx_repeat, tx_ack, tx_resend, tx_reset, tx_break;
+	uint64_t lost;
+};
+
+/* The states of the sending direction. */
+enum kdp_tx_state {
+	/* Nothing pending. send() -> WAIT_ACK. */
+	KDP_TX_IDLE,
+	/* One data packet sent and not acknowledged.
+	 *   ACK(its id)        -> IDLE, ACKED
+	 *   RESEND             -> stay, repeat
+	 *   time-out           -> stay, repeat; host after all tries -> IDLE,
+	 *                         LOST; target and abandonable -> IDLE, GAVE_UP
+	 *   host, MANIPULATE pending, new MANIPULATE comes: the reply proves
+	 *   that the request arrived -> IDLE, ACKED
+	 *   RESET received     -> host: IDLE, dropped; target: stay, repeat
+	 *                         under the first id */
+	KDP_TX_WAIT_ACK,
+	/* Host only. RESET sent, its answer not here yet.
+	 *   RESET              -> IDLE, RESET(answered)
+	 *   data with sync     -> IDLE (ids are known again), RESET(answered)
+	 *   time-out           -> stay, repeat; after all tries -> IDLE, LOST */
+	KDP_TX_WAIT_RESET,
+};
+
+#define KDP_CONTROL_QUEUE 8
+
+struct kdp_link {
+	enum kdp_role role;
+	const struct kdp_link_rules *rules;
+	uint32_t ack_ms, resets;
+	struct kdp_scanner scan;
+	struct kdp_link_stats stats;
+	int64_t now_ms;
+
+	/* Receiving. */
+	uint32_t rx_id;            /* expected next */
+	bool rx_any;               /* host, before the first contact or while a
+	                            * RESET is out: any legal id is accepted */
+	bool rx_last_sync;         /* the last packet was a sync packet ... */
+	uint32_t rx_last_sum;      /* ... with this checksum, ... */
+	uint16_t rx_last_type;     /* ... type and length; last heard at ... */
+	size_t rx_last_len;
+	int64_t rx_last_ms;
+	bool rx_before_reset;      /* the last packet came while our RESET was
+	                            * out and may come again after its answer */
+	int64_t silence_ms;        /* deadline for a partial packet */
+
+	/* Sending. */
+	enum kdp_tx_state tx_state;
+	uint32_t tx_id;
+	uint32_t tx_tries;
+	uint32_t tx_resends;
+	bool contact;              /* target: has ever heard a packet */
+	bool abandonable;          /* the pending packet may be dropped */
+	uint16_t tx_type;
+	int64_t deadline_ms;
+	int64_t hold_ms;           /* no data, RESET or 62 before this */
+	bool send_data, send_reset, send_break, send_resend;
+	uint8_t data[KDP_MAX_FRAME];
+	size_t data_len;           /* the pending frame in data[] */
+	struct { uint16_t type; uint32_t id; } control[KDP_CONTROL_QUEUE];
+	unsigned control_head, control_count;
+	uint8_t out[KDP_MAX_FRAME]; /* the unit being transmitted */
+	size_t out_len, out_sent;
+
+	/* Events beyond the one that a received packet makes. */
+	struct kdp_event queue[4];
+	unsigned queue_head, queue_count;
+};
+
+void kdp_link_init(struct kdp_link *l, const struct kdp_link_config *c, int64_t now_ms);
+
+/* Takes received bytes; returns how many. Pull the events after each call;
+ * fewer than in.n are taken when events have to be pulled first. */
+size_t kdp_link_feed(struct kdp_link *l, struct kdp_span in, int64_t now_ms);
+/* The next event, or false. */
+bool kdp_link_next(struct kdp_link *l, struct kdp_event *ev, int64_t now_ms);
+
+#define KDP_SEND_ABANDON 1u  /* target: may be dropped when no host answers */
+
+/* Sends one data packet. The payload is copied.
+ * KD_ERR_BUSY: one is pending, or a RESET is out; wait for its event.
+ * KD_ERR_TOO_BIG, KD_ERR_INVALID: as kdp_frame_encode. */
+int kdp_link_send(struct kdp_link *l, uint16_t type, struct kdp_span payload, unsigned flags,
+                  int64_t now_ms);
+bool kdp_link_can_send(const struct kdp_link *l);
+
+/* Host: starts a synchronisation; a pending packet is dropped without event.
+ * Ends with KDP_EV_RESET or KDP_EV_LOST. */
+void kdp_link_reset(struct kdp_link *l, int64_t now_ms);
+/* Host: stops waiting for an answer to RESET, without event: a running target
+ * swallows RESETs. Any id will be accepted next. */
+void kdp_link_reset_cancel(struct kdp_link *l);
+/* Host: sends one break-in byte. Repeat it about once a second, not faster,
+ * and only while the target is believed to run. */
+void kdp_link_break_in(struct kdp_link *l, int64_t now_ms);
+
+/* Bytes to transmit, empty when none. Valid until the next call on l. What
+ * tx_done reports as sent is not offered again. One call never offers bytes
+ * of two packets. */
+struct kdp_span kdp_link_tx(struct kdp_link *l, int64_t now_ms);
+void kdp_link_tx_done(struct kdp_link *l, size_t n, int64_t now_ms);
+
+/* When kdp_link_tick must be called next; KDP_NEVER when nothing is due. */
+int64_t kdp_link_deadline(const struct kdp_link *l);
+void kdp_link_tick(struct kdp_link *l, int64_t now_ms);
+
+#endif
