@@ -21,7 +21,8 @@ enum kd_err {
 	KD_ERR_IO = -13,          /* the operating system said no; see the message */
 	KD_ERR_STATE = -14,       /* not while the target runs, is stopped, is lost */
 	KD_ERR_PROTOCOL = -15,    /* the peer broke the protocol */
-	KD_ERR_LAST = -15,
+	KD_ERR_CANCELLED = -16,   /* the requester took it back */
+	KD_ERR_LAST = -16,
 };
 
 /* A short English text, static. Unknown codes give "unknown error". */

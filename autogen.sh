@@ -1,0 +1,6 @@
+#!/bin/sh
+# Makes configure and Makefile.in from a fresh clone.
+set -e
+cd "$(dirname "$0")"
+mkdir -p build-aux
+exec autoreconf --install --force

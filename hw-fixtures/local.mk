@@ -1,0 +1,1 @@
+include hw-fixtures/target/local.mk
