@@ -52,10 +52,14 @@ bool kdp_type_is_control(uint16_t type);
 /* Sum of all bytes modulo 2^32. */
 uint32_t kdp_checksum(struct kdp_span payload);
 
+/* Whether a frame may be sent: KD_OK, KD_ERR_TOO_BIG (payload beyond
+ * KDP_MAX_PAYLOAD), or KD_ERR_INVALID for a type that is never on the wire or
+ * a control packet with a payload. */
+int kdp_frame_check(const struct kdp_frame *f);
+
 /* Writes one whole packet; checksum and leader follow from the frame.
- * Returns the bytes written, KD_ERR_TOO_BIG when cap or KDP_MAX_PAYLOAD is
- * exceeded (nothing useful is written then), KD_ERR_INVALID for a type that
- * is never on the wire or a control packet with a payload. */
+ * Returns the bytes written, KD_ERR_TOO_BIG when cap is too small (buf then
+ * holds a part), or what kdp_frame_check says. */
 long kdp_frame_encode(uint8_t *buf, size_t cap, const struct kdp_frame *f, bool trailer);
 
 /* Reads one packet that starts at in.p[0].
@@ -72,8 +76,7 @@ long kdp_frame_decode(struct kdp_frame *out, struct kdp_span in, bool trailer);
  * first byte, so a cut packet never swallows the good one that follows. */
 struct kdp_scanner {
 	uint8_t buf[KDP_MAX_FRAME];
-	size_t have;          /* bytes in buf */
-	size_t used;          /* bytes of buf that the last result covers */
+	size_t used, have;    /* bytes still to look at: buf[used..have) */
 	bool trailer;
 	uint64_t garbage;     /* bytes skipped since init */
 	uint64_t printable;   /* of those: text, so plain debug output perhaps */

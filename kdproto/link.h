@@ -109,7 +109,7 @@ enum kdp_tx_state {
 	KDP_TX_WAIT_ACK,
 	/* Host only. RESET sent, its answer not here yet.
 	 *   RESET              -> IDLE, RESET(answered)
-	 *   data with sync     -> IDLE (ids are known again), RESET(answered)
+	 *   data with sync     -> IDLE: the ids are known again
 	 *   time-out           -> stay, repeat; after all tries -> IDLE, LOST */
 	KDP_TX_WAIT_RESET,
 };
@@ -122,42 +122,46 @@ struct kdp_link {
 	uint32_t ack_ms, resets;
 	struct kdp_scanner scan;
 	struct kdp_link_stats stats;
-	int64_t now_ms;
 
 	/* Receiving. */
 	uint32_t rx_id;            /* expected next */
 	bool rx_any;               /* host, before the first contact or while a
 	                            * RESET is out: any legal id is accepted */
-	bool rx_last_sync;         /* the last packet was a sync packet ... */
-	uint32_t rx_last_sum;      /* ... with this checksum, ... */
-	uint16_t rx_last_type;     /* ... type and length; last heard at ... */
+	bool want_resend;          /* a bad packet was seen, no good one since */
+	int64_t fed_ms;            /* when bytes came last */
+	/* The last packet accepted, as far as a copy of it must be recognised
+	 * by more than its id. */
+	enum { KDP_RX_PLAIN, KDP_RX_SYNC, KDP_RX_BEFORE_RESET } rx_last;
+	uint16_t rx_last_type;
+	uint32_t rx_last_sum;
 	size_t rx_last_len;
 	int64_t rx_last_ms;
-	bool rx_before_reset;      /* the last packet came while our RESET was
-	                            * out and may come again after its answer */
-	int64_t silence_ms;        /* deadline for a partial packet */
 
 	/* Sending. */
 	enum kdp_tx_state tx_state;
 	uint32_t tx_id;
-	uint32_t tx_tries;
+	uint32_t tx_tries;         /* transmissions since the packet or RESET
+	                            * was new, those asked for by RESEND aside */
 	uint32_t tx_resends;
-	bool contact;              /* target: has ever heard a packet */
+	bool contact;              /* target: has heard a packet */
 	bool abandonable;          /* the pending packet may be dropped */
+	bool repeated;             /* the pending packet was transmitted once */
 	uint16_t tx_type;
-	int64_t deadline_ms;
+	int64_t deadline_ms;       /* for the state */
 	int64_t hold_ms;           /* no data, RESET or 62 before this */
-	bool send_data, send_reset, send_break, send_resend;
-	uint8_t data[KDP_MAX_FRAME];
-	size_t data_len;           /* the pending frame in data[] */
+	int64_t reset_sent_ms;     /* late answers to it are no news */
+	bool send_data, send_reset, send_break;
+	size_t data_len;           /* payload bytes of the pending packet */
+	uint8_t data[KDP_MAX_PAYLOAD];
 	struct { uint16_t type; uint32_t id; } control[KDP_CONTROL_QUEUE];
-	unsigned control_head, control_count;
-	uint8_t out[KDP_MAX_FRAME]; /* the unit being transmitted */
+	unsigned control_count;
+	uint8_t out[KDP_MAX_FRAME]; /* the packet being transmitted */
 	size_t out_len, out_sent;
+	bool out_is_data, out_is_break;
 
-	/* Events beyond the one that a received packet makes. */
+	/* Events that are known and not pulled yet. */
 	struct kdp_event queue[4];
-	unsigned queue_head, queue_count;
+	unsigned queue_count;
 };
 
 void kdp_link_init(struct kdp_link *l, const struct kdp_link_config *c, int64_t now_ms);
@@ -172,7 +176,7 @@ bool kdp_link_next(struct kdp_link *l, struct kdp_event *ev, int64_t now_ms);
 
 /* Sends one data packet. The payload is copied.
  * KD_ERR_BUSY: one is pending, or a RESET is out; wait for its event.
- * KD_ERR_TOO_BIG, KD_ERR_INVALID: as kdp_frame_encode. */
+ * KD_ERR_TOO_BIG, KD_ERR_INVALID: as kdp_frame_check. */
 int kdp_link_send(struct kdp_link *l, uint16_t type, struct kdp_span payload, unsigned flags,
                   int64_t now_ms);
 bool kdp_link_can_send(const struct kdp_link *l);
@@ -193,7 +197,8 @@ void kdp_link_break_in(struct kdp_link *l, int64_t now_ms);
 struct kdp_span kdp_link_tx(struct kdp_link *l, int64_t now_ms);
 void kdp_link_tx_done(struct kdp_link *l, size_t n, int64_t now_ms);
 
-/* When kdp_link_tick must be called next; KDP_NEVER when nothing is due. */
+/* When kdp_link_tick must be called next; KDP_NEVER when nothing is due. Pull
+ * events after each tick. */
 int64_t kdp_link_deadline(const struct kdp_link *l);
 void kdp_link_tick(struct kdp_link *l, int64_t now_ms);
 

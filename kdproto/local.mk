@@ -3,8 +3,8 @@ noinst_LIBRARIES += libkdproto.a
 libkdproto_a_SOURCES = \
 	%D%/bytes.c %D%/bytes.h \
 	%D%/err.c %D%/err.h \
-	%D%/frame.h \
-	%D%/link.h \
+	%D%/frame.c %D%/frame.h \
+	%D%/link.c %D%/link.h \
 	%D%/message.h \
 	%D%/names.h \
 	%D%/regs.h

@@ -33,8 +33,7 @@ extern const struct kdt_carrier kdt_com;
 struct kdt {
 	const struct kdt_carrier *carrier;
 	struct kdp_link link;
-	uint64_t rx_bytes, tx_bytes;
-	uint64_t rx_frames;        /* good packets */
+	uint64_t rx_bytes, tx_bytes; /* since kdt_init */
 };
 
 struct kdt_config {

@@ -1,0 +1,553 @@
+/* The KD link state machine. SPDX-License-Identifier: MIT */
+#include "kdproto/link.h"
+
+#include <string.h>
+
+/* A host that is asked this often for the same packet has a line that will
+ * never carry it. */
+#define RESENDS_MAX 100
+
+const struct kdp_link_rules kdp_rules_com = {
+	.name = "com",
+	.trailer = true,
+	.id_first = KDP_ID_FIRST,
+	.id_flip = 1,
+	.id_sync = KDP_ID_SYNC,
+	.silence_ms = 250,
+	.break_gap_ms = 60,
+	.host_ack_ms = 1000,
+	.host_tries = 5,
+	.reset_ms = 500,
+	.reset_tries = 10,
+	.target_ack_ms = 250,
+	.target_tries_new = 5,
+	.target_tries = 20,
+	.sync_repeat_ms = 5000,
+};
+
+static void push_event(struct kdp_link *l, struct kdp_event ev)
+{
+	if (l->queue_count < sizeof(l->queue) / sizeof(l->queue[0]))
+		l->queue[l->queue_count++] = ev;
+}
+
+static void push_control(struct kdp_link *l, uint16_t type, uint32_t id)
+{
+	/* A full queue means that the medium takes nothing. The oldest goes:
+	 * the peer repeats what it does not see acknowledged. */
+	if (l->control_count == KDP_CONTROL_QUEUE) {
+		memmove(&l->control[0], &l->control[1], sizeof(l->control) - sizeof(l->control[0]));
+		l->control_count--;
+	}
+	l->control[l->control_count].type = type;
+	l->control[l->control_count].id = id;
+	l->control_count++;
+}
+
+static void set_tx_state(struct kdp_link *l, enum kdp_tx_state state, int64_t deadline_ms)
+{
+	l->tx_state = state;
+	l->deadline_ms = deadline_ms;
+}
+
+static void ids_restart(struct kdp_link *l)
+{
+	l->tx_id = l->rules->id_first;
+	l->rx_id = l->rules->id_first;
+}
+
+/* Nothing is pending any more. */
+static void tx_idle(struct kdp_link *l)
+{
+	l->send_data = false;
+	l->send_reset = false;
+	set_tx_state(l, KDP_TX_IDLE, KDP_NEVER);
+}
+
+void kdp_link_init(struct kdp_link *l, const struct kdp_link_config *c, int64_t now_ms)
+{
+	const struct kdp_link_rules *r = c->rules;
+
+	memset(l, 0, sizeof(*l));
+	l->role = c->role;
+	l->rules = r;
+	l->ack_ms = c->ack_ms ? c->ack_ms : c->role == KDP_HOST ? r->host_ack_ms : r->target_ack_ms;
+	l->resets = c->resets;
+	kdp_scan_init(&l->scan, r->trailer);
+	ids_restart(l);
+	if (c->role == KDP_TARGET)
+		l->tx_id |= r->id_sync;
+	l->rx_any = c->role == KDP_HOST;
+	l->fed_ms = now_ms;
+	l->hold_ms = now_ms;
+	l->reset_sent_ms = INT64_MIN;
+	tx_idle(l);
+}
+
+/* ---- sending ---------------------------------------------------------- */
+
+bool kdp_link_can_send(const struct kdp_link *l)
+{
+	return l->tx_state == KDP_TX_IDLE;
+}
+
+int kdp_link_send(struct kdp_link *l, uint16_t type, struct kdp_span payload, unsigned flags,
+                  int64_t now_ms)
+{
+	struct kdp_frame f = { .type = type, .payload = payload };
+	int err = kdp_frame_check(&f);
+
+	if (!kdp_link_can_send(l))
+		return KD_ERR_BUSY;
+	if (kdp_type_is_control(type))
+		return KD_ERR_INVALID;
+	if (err)
+		return err;
+
+	if (payload.n)
+		memcpy(l->data, payload.p, payload.n);
+	l->data_len = payload.n;
+	l->tx_type = type;
+	l->abandonable = flags & KDP_SEND_ABANDON;
+	l->send_data = true;
+	l->repeated = false;
+	l->tx_tries = 1;
+	l->tx_resends = 0;
+	set_tx_state(l, KDP_TX_WAIT_ACK, now_ms + l->ack_ms);
+	return KD_OK;
+}
+
+void kdp_link_reset(struct kdp_link *l, int64_t now_ms)
+{
+	tx_idle(l);
+	l->send_reset = true;
+	l->tx_tries = 1;
+	l->rx_any = true;
+	set_tx_state(l, KDP_TX_WAIT_RESET, now_ms + l->rules->reset_ms);
+}
+
+void kdp_link_reset_cancel(struct kdp_link *l)
+{
+	if (l->tx_state == KDP_TX_WAIT_RESET)
+		tx_idle(l);
+}
+
+void kdp_link_break_in(struct kdp_link *l, int64_t now_ms)
+{
+	(void)now_ms;
+	l->send_break = true;
+}
+
+static void out_frame(struct kdp_link *l, uint16_t type, uint32_t id, struct kdp_span payload)
+{
+	struct kdp_frame f = { .type = type, .id = id, .payload = payload };
+	long n = kdp_frame_encode(l->out, sizeof(l->out), &f, l->rules->trailer);
+
+	l->out_len = n > 0 ? (size_t)n : 0;
+	l->out_is_data = !kdp_type_is_control(type);
+}
+
+static void out_control(struct kdp_link *l)
+{
+	uint16_t type = l->control[0].type;
+
+	out_frame(l, type, l->control[0].id, kdp_span(NULL, 0));
+	l->control_count--;
+	memmove(&l->control[0], &l->control[1], l->control_count * sizeof(l->control[0]));
+	if (type == KDP_ACKNOWLEDGE)
+		l->stats.tx_ack++;
+	else if (type == KDP_RESEND)
+		l->stats.tx_resend++;
+	else
+		l->stats.tx_reset++;
+}
+
+static void out_data(struct kdp_link *l)
+{
+	out_frame(l, l->tx_type, l->tx_id, kdp_span(l->data, l->data_len));
+	l->send_data = false;
+	if (l->repeated)
+		l->stats.tx_repeat++;
+	else
+		l->stats.tx_data++;
+	l->repeated = true;
+}
+
+static bool out_waits(const struct kdp_link *l)
+{
+	return l->send_reset || l->send_break || l->send_data;
+}
+
+/* ACKs go before everything: the target's patience is short. */
+static void out_next(struct kdp_link *l, int64_t now_ms)
+{
+	l->out_len = l->out_sent = 0;
+	l->out_is_data = l->out_is_break = false;
+	if (l->control_count) {
+		out_control(l);
+	} else if (now_ms < l->hold_ms) {
+		return;
+	} else if (l->send_reset) {
+		out_frame(l, KDP_RESET, 0, kdp_span(NULL, 0));
+		l->send_reset = false;
+		l->reset_sent_ms = now_ms;
+		l->stats.tx_reset++;
+	} else if (l->send_break) {
+		l->out[0] = KDP_BREAK_IN;
+		l->out_len = 1;
+		l->out_is_break = true;
+		l->send_break = false;
+		l->stats.tx_break++;
+	} else if (l->send_data) {
+		out_data(l);
+	}
+}
+
+struct kdp_span kdp_link_tx(struct kdp_link *l, int64_t now_ms)
+{
+	if (l->out_sent == l->out_len)
+		out_next(l, now_ms);
+	return kdp_span(l->out + l->out_sent, l->out_len - l->out_sent);
+}
+
+void kdp_link_tx_done(struct kdp_link *l, size_t n, int64_t now_ms)
+{
+	size_t left = l->out_len - l->out_sent;
+
+	l->out_sent += n < left ? n : left;
+	if (!l->out_len || l->out_sent < l->out_len)
+		return;
+	/* Patience counts from the last byte, not from the first. */
+	if (l->out_is_data && l->tx_state == KDP_TX_WAIT_ACK)
+		l->deadline_ms = now_ms + l->ack_ms;
+	/* A target may lose a 62 that a packet follows at once. */
+	if (l->out_is_break)
+		l->hold_ms = now_ms + l->rules->break_gap_ms;
+}
+
+/* ---- receiving -------------------------------------------------------- */
+
+static bool id_is_legal(const struct kdp_link *l, uint32_t id)
+{
+	uint32_t free_bits = l->rules->id_flip;
+
+	if (l->role == KDP_HOST)
+		free_bits |= l->rules->id_sync;
+	return (id & ~free_bits) == l->rules->id_first;
+}
+
+static void acknowledged(struct kdp_link *l)
+{
+	l->tx_id = (l->tx_id ^ l->rules->id_flip) & ~l->rules->id_sync;
+	tx_idle(l);
+	push_event(l, (struct kdp_event){ .kind = KDP_EV_ACKED });
+}
+
+static void got_ack(struct kdp_link *l, uint32_t id)
+{
+	if (l->tx_state == KDP_TX_WAIT_ACK && id == (l->tx_id & ~l->rules->id_sync))
+		acknowledged(l);
+}
+
+static void host_lost(struct kdp_link *l)
+{
+	tx_idle(l);
+	l->rx_any = true;
+	l->stats.lost++;
+	push_event(l, (struct kdp_event){ .kind = KDP_EV_LOST });
+}
+
+static void got_resend(struct kdp_link *l, int64_t now_ms)
+{
+	l->stats.rx_resend++;
+	if (l->tx_state == KDP_TX_WAIT_ACK) {
+		if (l->role == KDP_HOST && ++l->tx_resends > RESENDS_MAX) {
+			host_lost(l);
+			return;
+		}
+		l->send_data = true;
+		l->deadline_ms = now_ms + l->ack_ms;
+	} else if (l->role == KDP_TARGET) {
+		push_event(l, (struct kdp_event){ .kind = KDP_EV_RESEND });
+	}
+}
+
+static void host_got_reset(struct kdp_link *l, int64_t now_ms)
+{
+	bool answered = l->tx_state == KDP_TX_WAIT_RESET;
+
+	/* A second answer: the target saw two of our RESETs. Answering it
+	 * would start a chain of RESETs without end. The ids stay right: what
+	 * the target repeats after it is a copy of what came after the first. */
+	if (!answered && l->reset_sent_ms != INT64_MIN &&
+	    now_ms - l->reset_sent_ms < 2 * (int64_t)l->rules->reset_ms)
+		return;
+	tx_idle(l);
+	ids_restart(l);
+	l->rx_any = false;
+	if (!answered) {
+		push_control(l, KDP_RESET, 0);
+		l->rx_last = KDP_RX_PLAIN;
+	}
+	push_event(l, (struct kdp_event){ .kind = KDP_EV_RESET, .answered = answered });
+}
+
+static void target_got_reset(struct kdp_link *l, int64_t now_ms)
+{
+	ids_restart(l);
+	push_control(l, KDP_RESET, 0);
+	if (l->tx_state == KDP_TX_WAIT_ACK) {
+		l->send_data = true;
+		l->tx_tries = 1;
+		l->deadline_ms = now_ms + l->ack_ms;
+	}
+	push_event(l, (struct kdp_event){ .kind = KDP_EV_RESET });
+}
+
+static void got_control(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
+{
+	if (f->type == KDP_ACKNOWLEDGE) {
+		got_ack(l, f->id);
+	} else if (f->type == KDP_RESEND) {
+		got_resend(l, now_ms);
+	} else {
+		l->stats.rx_reset++;
+		if (l->role == KDP_HOST)
+			host_got_reset(l, now_ms);
+		else
+			target_got_reset(l, now_ms);
+	}
+}
+
+static bool same_as_last(const struct kdp_link *l, const struct kdp_frame *f)
+{
+	return f->type == l->rx_last_type && f->payload.n == l->rx_last_len &&
+	       kdp_checksum(f->payload) == l->rx_last_sum;
+}
+
+static void remember(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
+{
+	l->rx_last_type = f->type;
+	l->rx_last_len = f->payload.n;
+	l->rx_last_sum = kdp_checksum(f->payload);
+	l->rx_last_ms = now_ms;
+}
+
+/* The target starts over. Its first packet may come several times under the
+ * same id, and the id alone does not tell a copy from yet another start. */
+static bool accept_sync(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
+{
+	if (l->rx_last == KDP_RX_SYNC && same_as_last(l, f) &&
+	    now_ms - l->rx_last_ms < l->rules->sync_repeat_ms) {
+		l->rx_last_ms = now_ms;
+		return false;
+	}
+	tx_idle(l);
+	ids_restart(l);
+	l->rx_id = (f->id & ~l->rules->id_sync) ^ l->rules->id_flip;
+	l->rx_any = false;
+	l->rx_last = KDP_RX_SYNC;
+	remember(l, f, now_ms);
+	return true;
+}
+
+/* Whether a packet without the sync flag is new. */
+static bool accept_plain(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
+{
+	bool copy;
+
+	if (l->rx_any) {
+		/* Its direction is known from here on. While a RESET is out,
+		 * its answer will put the id back. */
+		l->rx_id = f->id ^ l->rules->id_flip;
+		l->rx_any = l->tx_state == KDP_TX_WAIT_RESET;
+		if (l->rx_last == KDP_RX_BEFORE_RESET && l->rx_any && same_as_last(l, f))
+			return false;
+		l->rx_last = l->rx_any ? KDP_RX_BEFORE_RESET : KDP_RX_PLAIN;
+		remember(l, f, now_ms);
+		return true;
+	}
+	if (f->id != l->rx_id)
+		return false;
+	l->rx_id ^= l->rules->id_flip;
+	/* Sent before the target saw our RESET, and again after it because the
+	 * reset made it forget our ACK. A state change may come twice: it is
+	 * what the caller of reset waits for. */
+	copy = l->rx_last == KDP_RX_BEFORE_RESET && f->type != KDP_STATE_CHANGE64 &&
+	       same_as_last(l, f);
+	l->rx_last = KDP_RX_PLAIN;
+	return !copy;
+}
+
+static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
+{
+	bool sync = f->id & l->rules->id_sync;
+	bool fresh;
+
+	if (!id_is_legal(l, f->id)) {
+		l->stats.rx_bad++;
+		l->want_resend = true;
+		return;
+	}
+	l->want_resend = false;
+	push_control(l, KDP_ACKNOWLEDGE, f->id & ~l->rules->id_sync);
+	fresh = sync ? accept_sync(l, f, now_ms) : accept_plain(l, f, now_ms);
+	if (!fresh) {
+		l->stats.rx_dup++;
+		return;
+	}
+	l->stats.rx_data++;
+	/* A reply proves that its request arrived, though the ACK is lost. */
+	if (l->role == KDP_HOST && l->tx_state == KDP_TX_WAIT_ACK &&
+	    l->tx_type == KDP_STATE_MANIPULATE && f->type == KDP_STATE_MANIPULATE)
+		acknowledged(l);
+	push_event(l, (struct kdp_event){ .kind = KDP_EV_DATA,
+	                                  .type = f->type,
+	                                  .id = f->id,
+	                                  .sync = sync,
+	                                  .payload = f->payload });
+}
+
+size_t kdp_link_feed(struct kdp_link *l, struct kdp_span in, int64_t now_ms)
+{
+	size_t n;
+
+	/* The scanner's buffer holds the payloads of events not pulled yet. */
+	if (l->queue_count)
+		return 0;
+	n = kdp_scan_feed(&l->scan, in);
+	if (n)
+		l->fed_ms = now_ms;
+	return n;
+}
+
+static bool pop_event(struct kdp_link *l, struct kdp_event *ev)
+{
+	if (!l->queue_count)
+		return false;
+	*ev = l->queue[0];
+	l->queue_count--;
+	memmove(&l->queue[0], &l->queue[1], l->queue_count * sizeof(l->queue[0]));
+	return true;
+}
+
+/* Whether what waits for its rest is, as far as it goes, a data packet. */
+static bool partial_is_data(const struct kdp_link *l)
+{
+	return l->scan.have - l->scan.used >= 6 &&
+	       l->scan.buf[l->scan.used] == (KDP_LEADER_DATA & 0xFF);
+}
+
+/* All input is used up. Returns true when there is reason to look again. */
+static bool out_of_input(struct kdp_link *l, int64_t now_ms)
+{
+	if (kdp_scan_partial(&l->scan) && now_ms - l->fed_ms >= l->rules->silence_ms) {
+		if (partial_is_data(l)) {
+			l->stats.rx_bad++;
+			l->want_resend = true;
+		}
+		kdp_scan_give_up(&l->scan);
+		return true;
+	}
+	if (l->want_resend && !kdp_scan_partial(&l->scan)) {
+		l->want_resend = false;
+		push_control(l, KDP_RESEND, 0);
+	}
+	return false;
+}
+
+bool kdp_link_next(struct kdp_link *l, struct kdp_event *ev, int64_t now_ms)
+{
+	struct kdp_frame f;
+
+	while (!pop_event(l, ev)) {
+		switch (kdp_scan_next(&l->scan, &f)) {
+		case KDP_SCAN_MORE:
+			if (!out_of_input(l, now_ms))
+				return false;
+			break;
+		case KDP_SCAN_BAD:
+			l->stats.rx_bad++;
+			l->want_resend = true;
+			break;
+		case KDP_SCAN_BREAK:
+			if (l->role == KDP_TARGET)
+				push_event(l, (struct kdp_event){ .kind = KDP_EV_BREAK_IN });
+			break;
+		case KDP_SCAN_FRAME:
+			l->contact = true;
+			if (kdp_type_is_control(f.type))
+				got_control(l, &f, now_ms);
+			else
+				got_data(l, &f, now_ms);
+			break;
+		}
+	}
+	return true;
+}
+
+/* ---- time ------------------------------------------------------------- */
+
+int64_t kdp_link_deadline(const struct kdp_link *l)
+{
+	int64_t due = l->deadline_ms;
+
+	if (kdp_scan_partial(&l->scan) && l->fed_ms + l->rules->silence_ms < due)
+		due = l->fed_ms + l->rules->silence_ms;
+	if (out_waits(l) && l->hold_ms < due)
+		due = l->hold_ms;
+	return due;
+}
+
+static void target_gave_up(struct kdp_link *l)
+{
+	tx_idle(l);
+	ids_restart(l);
+	l->tx_id |= l->rules->id_sync;
+	l->contact = false;
+	push_event(l, (struct kdp_event){ .kind = KDP_EV_GAVE_UP, .type = l->tx_type });
+}
+
+static void ack_overdue(struct kdp_link *l, int64_t now_ms)
+{
+	uint32_t budget = l->rules->host_tries;
+
+	if (l->role == KDP_TARGET)
+		budget = l->contact ? l->rules->target_tries : l->rules->target_tries_new;
+	if (l->tx_tries >= budget && l->role == KDP_HOST) {
+		host_lost(l);
+	} else if (l->tx_tries >= budget && l->abandonable) {
+		target_gave_up(l);
+	} else {
+		l->tx_tries++;
+		l->send_data = true;
+		l->deadline_ms = now_ms + l->ack_ms;
+	}
+}
+
+static void reset_overdue(struct kdp_link *l, int64_t now_ms)
+{
+	if (l->resets && l->tx_tries >= l->resets) {
+		host_lost(l);
+		return;
+	}
+	l->tx_tries++;
+	l->send_reset = true;
+	l->deadline_ms = now_ms + l->rules->reset_ms;
+}
+
+void kdp_link_tick(struct kdp_link *l, int64_t now_ms)
+{
+	if (now_ms < l->deadline_ms)
+		return;
+	switch (l->tx_state) {
+	case KDP_TX_IDLE:
+		break;
+	case KDP_TX_WAIT_ACK:
+		ack_overdue(l, now_ms);
+		break;
+	case KDP_TX_WAIT_RESET:
+		reset_overdue(l, now_ms);
+		break;
+	}
+}

@@ -1,0 +1,56 @@
+/* What all carriers share. SPDX-License-Identifier: MIT */
+#include "transport/transport.h"
+
+void kdt_init(struct kdt *t, const struct kdt_config *c, int64_t now_ms)
+{
+	struct kdp_link_config lc = {
+		.role = c->role,
+		.rules = c->carrier->rules,
+		.ack_ms = c->ack_ms,
+		.resets = c->resets,
+	};
+
+	t->carrier = c->carrier;
+	t->rx_bytes = 0;
+	t->tx_bytes = 0;
+	kdp_link_init(&t->link, &lc, now_ms);
+}
+
+size_t kdt_feed(struct kdt *t, struct kdp_span in, int64_t now_ms)
+{
+	size_t n = t->carrier->feed(t, in, now_ms);
+
+	t->rx_bytes += n;
+	return n;
+}
+
+bool kdt_next(struct kdt *t, struct kdp_event *ev, int64_t now_ms)
+{
+	return kdp_link_next(&t->link, ev, now_ms);
+}
+
+struct kdp_span kdt_tx(struct kdt *t, int64_t now_ms)
+{
+	return t->carrier->tx(t, now_ms);
+}
+
+void kdt_tx_done(struct kdt *t, size_t n, int64_t now_ms)
+{
+	t->tx_bytes += n;
+	t->carrier->tx_done(t, n, now_ms);
+}
+
+int64_t kdt_deadline(const struct kdt *t)
+{
+	return kdp_link_deadline(&t->link);
+}
+
+void kdt_tick(struct kdt *t, int64_t now_ms)
+{
+	kdp_link_tick(&t->link, now_ms);
+}
+
+const char *kdt_diagnose(const struct kdt *t)
+{
+	return t->carrier->diagnose(t);
+}
