@@ -29,7 +29,8 @@ struct kcs_server {
 	unsigned port_lo, port_hi;    /* tcp; equal unless a range was given */
 	bool ipv6;                    /* ipversion=6 */
 	bool hidden;                  /* not shown in listings */
-	char password[KCS_MAX_VALUE]; /* empty: none. Wipe after use. */
+	char password[KCS_MAX_VALUE]; /* empty: none; password=@FILE is read
+	                               * already. Wipe after use. */
 };
 
 /* What a target hangs on (trans=@{} and kd -k com:...). */

@@ -102,10 +102,11 @@ long kdw_frame_decode(struct kdw_frame *out, struct kdp_span in);
 void kdw_put_header(uint8_t out[KDW_HEADER_LEN], uint16_t type, uint32_t id, size_t body_len);
 
 /* Strings are u16 length and that many bytes, no NUL. Reading one longer than
- * KDW_MAX_STRING, or with a NUL or other control byte in it except tab and
- * newline, sets bad. */
+ * KDW_MAX_STRING, or with a NUL or other control character in it (C1 as UTF-8
+ * spells it, too) except tab and newline, sets bad. */
 struct kdp_span kdw_rd_str(struct kdp_rd *r);
-/* Cut to KDW_MAX_STRING. */
+/* Cut to KDW_MAX_STRING; control characters become "?", so that no text of ours
+ * is one that the peer must refuse. The spans below are written likewise. */
 void kdw_wr_str(struct kdp_wr *w, const char *s);
 
 /* First lines. Parsing takes the bytes up to and including \n.
@@ -140,6 +141,8 @@ struct kdw_server_info {
 	uint16_t ntargets;
 	struct kdp_rd targets;      /* for kdw_target_info_next */
 };
+/* KD_OK or KD_ERR_MALFORMED. Once it is KD_OK, kdw_target_info_next gives
+ * ntargets entries (counting ntargets down), then false. */
 int kdw_server_info_decode(struct kdw_server_info *out, struct kdp_span body);
 bool kdw_target_info_next(struct kdw_server_info *si, struct kdw_target_info *out);
 void kdw_server_info_encode(struct kdp_wr *w, const struct kdw_server_info *si);
