@@ -1,1 +1,17 @@
 # Tests of kdsrv/
+if HAVE_CMOCKA
+kdwire_tests = \
+	%D%/unit/test_auth \
+	%D%/unit/test_connstr \
+	%D%/unit/test_wire
+check_PROGRAMS += $(kdwire_tests)
+TESTS += $(kdwire_tests)
+
+kdwire_test_libs = libkdwire.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
+%C%_unit_test_auth_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_auth_LDADD = $(kdwire_test_libs)
+%C%_unit_test_connstr_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_connstr_LDADD = $(kdwire_test_libs)
+%C%_unit_test_wire_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_wire_LDADD = $(kdwire_test_libs)
+endif
