@@ -94,6 +94,8 @@ int kdp_state_change_decode(struct kdp_state_change *out, struct kdp_span payloa
  * appended for exceptions; path (with NUL) and name/command for the others. */
 long kdp_state_change_encode(uint8_t *buf, size_t cap, const struct kdp_state_change *sc,
                              uint16_t machine, const struct kdp_control_report *report);
+/* KD_ERR_UNSUPPORTED: no layout for this machine. Instruction bytes beyond
+ * instruction_count are zeros. */
 int kdp_control_report_decode(struct kdp_control_report *out, uint16_t machine,
                               struct kdp_span control);
 
@@ -224,13 +226,15 @@ struct kdp_api_info {
 /* NULL for an API number that is not in the table. */
 const struct kdp_api_info *kdp_api_info(uint32_t api);
 
-/* machine lays out Continue2 only; UNKNOWN decodes its status alone.
+/* An API that is not in the table decodes without its union: it can be
+ * answered. machine lays out Continue2 only; UNKNOWN decodes its status alone.
  * Replies shorter than 56 bytes but of at least 12 with a failure status are
  * accepted (some stubs send them): the union is zeros then. For memory-shaped
  * replies data is cut to actual, never beyond what arrived. */
 int kdp_manipulate_decode(struct kdp_manipulate *out, struct kdp_span payload, uint16_t machine,
                           bool is_reply);
-/* Always at least 56 bytes, then data. */
+/* Always at least 56 bytes, then data. KD_ERR_INVALID: Continue2 for a machine
+ * without a control set. */
 long kdp_manipulate_encode(uint8_t *buf, size_t cap, const struct kdp_manipulate *m);
 
 #define KDP_STATUS_SUCCESS       0x00000000u
@@ -286,7 +290,8 @@ struct kdp_file_io {
 	uint64_t handle;           /* all: request of the later ones, answer of Create */
 	uint64_t length;           /* Create answer: file size; Read/Write: bytes */
 	uint64_t offset;           /* Read/Write */
-	struct kdp_span data;      /* UTF-16LE name, or file bytes */
+	struct kdp_span data;      /* UTF-16LE name with its NUL, as sent; or
+	                            * file bytes, never more than length */
 };
 
 int kdp_file_io_decode(struct kdp_file_io *out, struct kdp_span payload);

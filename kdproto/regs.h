@@ -12,6 +12,7 @@
 #define KDP_CONTEXT_ARM64_LEN  912
 #define KDP_SPECIAL_X86_LEN    84
 #define KDP_SPECIAL_AMD64_LEN  240  /* newest; older targets send 224 or 216 */
+#define KDP_SPECIAL_ARM64_LEN  160
 
 enum kdp_reg_group {
 	KDP_REG_INTEGER,   /* shown by r: general registers, ip, sp, flags */

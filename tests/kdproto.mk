@@ -1,1 +1,30 @@
 # Tests of kdproto/
+if HAVE_CMOCKA
+kdproto_tests = \
+	%D%/unit/test_bytes \
+	%D%/unit/test_manipulate \
+	%D%/unit/test_message \
+	%D%/unit/test_names \
+	%D%/unit/test_regs \
+	%D%/unit/test_statechange
+check_PROGRAMS += $(kdproto_tests)
+TESTS += $(kdproto_tests)
+
+kdproto_test_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+kdproto_test_libs = libkdproto.a $(CMOCKA_LIBS)
+%C%_unit_test_bytes_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_bytes_LDADD = $(kdproto_test_libs)
+%C%_unit_test_manipulate_SOURCES = %D%/unit/test_manipulate.c %D%/unit/codec_test.h
+%C%_unit_test_manipulate_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_manipulate_LDADD = $(kdproto_test_libs)
+%C%_unit_test_message_SOURCES = %D%/unit/test_message.c %D%/unit/codec_test.h
+%C%_unit_test_message_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_message_LDADD = $(kdproto_test_libs)
+%C%_unit_test_names_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_names_LDADD = $(kdproto_test_libs)
+%C%_unit_test_regs_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_regs_LDADD = $(kdproto_test_libs)
+%C%_unit_test_statechange_SOURCES = %D%/unit/test_statechange.c %D%/unit/codec_test.h
+%C%_unit_test_statechange_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_statechange_LDADD = $(kdproto_test_libs)
+endif
