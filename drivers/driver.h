@@ -22,7 +22,8 @@ struct kdd_params {
 	unsigned baud;           /* serial: 0 means 115200 */
 	unsigned tcp_port;       /* stream: TCP port; 0 means port is a path */
 	const void *script;      /* fake: struct kdd_fake_script, see fake.h */
-	const char *holder;      /* who we are, for lock files: "kdsrv" */
+	const char *holder;      /* who we are, in "held by ...": "kdsrv" */
+	const char *lock_dir;    /* serial: where lock files go, NULL: /var/lock */
 };
 
 enum kdd_status {
@@ -37,6 +38,8 @@ struct kdd {
 	char error[256];         /* what went wrong, for a human: what happened,
 	                          * to what, what to do. No full stop at its
 	                          * end, no program name in front. */
+	char note[256];          /* set by a successful open when a log should
+	                          * know: a stale lock taken over. Else empty. */
 };
 
 /* Every member is mandatory, except for a driver that the build left out:

@@ -1,0 +1,124 @@
+/* What the tests of drivers share. Include after cmocka.h.
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef TESTS_UNIT_DRIVER_TEST_H
+#define TESTS_UNIT_DRIVER_TEST_H
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "drivers/driver.h"
+
+/* Nothing waits longer, and nothing that works waits nearly as long. */
+#define WAIT_MS 5000
+#define NOBODY  65534
+
+static inline int open_fds(void)
+{
+	int n = 0;
+	DIR *dir = opendir("/proc/self/fd");
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static inline struct kdd *must_open(const struct kdd_ops *ops, const struct kdd_params *p)
+{
+	char error[256] = "";
+	struct kdd *d;
+	int err = kdd_open(&d, ops, p, error, sizeof(error));
+
+	if (err)
+		print_message("%s\n", error);
+	assert_int_equal(err, KD_OK);
+	assert_non_null(d);
+	return d;
+}
+
+/* Opening must fail with err, a text that has text in it, and nothing left. */
+static inline void must_fail(const struct kdd_ops *ops, const struct kdd_params *p, int err,
+                             const char *text)
+{
+	char error[256] = "";
+	struct kdd *d = (struct kdd *)error;
+	int before = open_fds();
+	int got = kdd_open(&d, ops, p, error, sizeof(error));
+
+	if (got != err || !strstr(error, text))
+		print_message("got %d \"%s\", wanted %d \"%s\"\n", got, error, err, text);
+	assert_int_equal(got, err);
+	assert_non_null(strstr(error, text));
+	assert_null(d);
+	assert_int_equal(open_fds(), before);
+}
+
+/* Waits as an event loop does. False when nothing came in time. */
+static inline bool wait_for(struct kdd *d, bool want_send)
+{
+	struct pollfd fds[4];
+	size_t n = d->ops->pollfds(d, want_send, fds, 4);
+	int ready = poll(fds, n, WAIT_MS);
+
+	d->ops->service(d);
+	return ready > 0;
+}
+
+/* Reads until cap bytes are there or the other end is gone. */
+static inline size_t recv_all(struct kdd *d, void *buf, size_t cap)
+{
+	size_t got = 0;
+
+	while (got < cap && wait_for(d, false)) {
+		ssize_t n = d->ops->recv(d, (uint8_t *)buf + got, cap - got);
+
+		if (n < 0)
+			break;
+		got += (size_t)n;
+	}
+	return got;
+}
+
+static inline void must_recv(struct kdd *d, const char *text)
+{
+	char buf[256];
+	size_t len = strlen(text);
+
+	assert_int_equal(recv_all(d, buf, len), len);
+	assert_memory_equal(buf, text, len);
+}
+
+/* The other end hung up: found through poll, kept, and with a reason. */
+static inline void must_be_gone(struct kdd *d, const char *text)
+{
+	uint8_t byte;
+	struct pollfd fds[4];
+
+	assert_true(wait_for(d, false));
+	assert_int_equal(d->ops->recv(d, &byte, 1), KD_ERR_GONE);
+	assert_int_equal(d->ops->status(d), KDD_GONE);
+	assert_int_equal(d->ops->send(d, &byte, 1), KD_ERR_GONE);
+	assert_int_equal(d->ops->recv(d, &byte, 1), KD_ERR_GONE);
+	/* Nothing is left that a loop could spin on. */
+	assert_int_equal(d->ops->pollfds(d, true, fds, 4), 0);
+	if (!strstr(d->error, text))
+		print_message("\"%s\"\n", d->error);
+	assert_non_null(strstr(d->error, text));
+}
+
+static inline void must_exit_0(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+#endif
