@@ -1,1 +1,4 @@
 # docs
+EXTRA_DIST += \
+	%D%/client-protocol.md \
+	%D%/connection-strings.md

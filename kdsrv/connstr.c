@@ -150,11 +150,12 @@ static int find_form(const struct kcs_form **out, const struct kcs_form *forms, 
 			where, SHOWN, *text, known);
 }
 
-/* Ends the item at its comma, takes blanks off both ends, and returns where the
- * next one starts, or NULL. Commas inside @{} belong to the item. */
+/* Ends the item at its comma, takes blanks off its front, and returns where the
+ * next one starts, or NULL. Commas inside @{} belong to the item, and so do
+ * blanks at its end: a path may end in one. */
 static char *cut_item(char **item)
 {
-	char *p = *item, *next = NULL, *end;
+	char *p = *item;
 	size_t depth = 0;
 
 	for (; *p && (depth || *p != ','); p++) {
@@ -163,14 +164,11 @@ static char *cut_item(char **item)
 		else if (*p == '}')
 			depth--;
 	}
-	if (*p)
-		next = p + 1;
-	end = p;
 	*item += strspn(*item, " ");
-	while (end > *item && end[-1] == ' ')
-		end--;
-	*end = '\0';
-	return next;
+	if (!*p)
+		return NULL;
+	*p = '\0';
+	return p + 1;
 }
 
 static size_t find_key(const struct kcs_key *keys, const char *name)
