@@ -10,19 +10,19 @@
 
 /* A stopped target answers RESET within milliseconds. A running one swallows
  * it, a byte a clock tick, and sees the break-in byte only behind it. */
-#define RESET_WAIT_MS   300
-#define BREAK_WAIT_MS   1000
-#define LISTEN_WAIT_MS  1700
-#define REPLY_WAIT_MS   5000
-#define REPLY_LIMIT_MS  30000
+#define RESET_WAIT_MS  300
+#define BREAK_WAIT_MS  1000
+#define LISTEN_WAIT_MS 1700
+#define REPLY_WAIT_MS  5000
+#define REPLY_LIMIT_MS 30000
 /* Say so when nothing has come for this long. */
-#define SILENCE_MS      5000
+#define SILENCE_MS 5000
 /* So many RESETs in quick succession; after them one now and then, for a
  * stopped target whose cable comes back. */
-#define RESETS_FAST     10
-#define RESET_RARE_MS   10000
+#define RESETS_FAST   10
+#define RESET_RARE_MS 10000
 /* Longest answer that a prompt gets, whatever the target would take. */
-#define PROMPT_MAX      1024
+#define PROMPT_MAX 1024
 /* RESET is tried once more when the first break-ins found nobody. */
 #define BREAKS_BEFORE_RESET 2
 
@@ -39,7 +39,8 @@ void kds_host_push(struct kds_host *h, struct kds_host_event ev)
 
 static void push_note(struct kds_host *h, int level, const char *text)
 {
-	kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_NOTE, .level = level, .text = text });
+	kds_host_push(h,
+		      (struct kds_host_event){ .kind = KDS_EV_NOTE, .level = level, .text = text });
 }
 
 static struct kdp_link *link_of(struct kds_host *h)
@@ -90,7 +91,8 @@ static void connecting_step(struct kds_host *h, int64_t now_ms)
 	else if (h->want_break)
 		step_break(h, now_ms);
 	else
-		h->step_ms = now_ms + (h->resets_sent < RESETS_FAST ? LISTEN_WAIT_MS : RESET_RARE_MS);
+		h->step_ms =
+		    now_ms + (h->resets_sent < RESETS_FAST ? LISTEN_WAIT_MS : RESET_RARE_MS);
 }
 
 static void running_step(struct kds_host *h, int64_t now_ms)
@@ -147,7 +149,7 @@ static void set_running(struct kds_host *h, int64_t now_ms)
 /* ---- requests --------------------------------------------------------- */
 
 static void end_request(struct kds_host *h, int err, struct kdp_span reply, const char *text,
-                        int64_t now_ms)
+			int64_t now_ms)
 {
 	struct kdp_manipulate m;
 	bool have;
@@ -157,8 +159,9 @@ static void end_request(struct kds_host *h, int err, struct kdp_span reply, cons
 	h->req_phase = KDS_REQ_NONE;
 	switch (h->req_owner) {
 	case KDS_OWNER_USER:
-		kds_host_push(h, (struct kds_host_event){
-		                     .kind = KDS_EV_REPLY, .err = err, .payload = reply, .text = text });
+		kds_host_push(
+		    h, (struct kds_host_event){
+			   .kind = KDS_EV_REPLY, .err = err, .payload = reply, .text = text });
 		break;
 	case KDS_OWNER_LOAD:
 		break;
@@ -179,7 +182,8 @@ static void send_request(struct kds_host *h, int64_t now_ms)
 	if (h->req_phase != KDS_REQ_QUEUED || !h->aligned || h->settling ||
 	    !kdp_link_can_send(link_of(h)))
 		return;
-	if (kdp_link_send(link_of(h), KDP_STATE_MANIPULATE, kdp_span(h->req, h->req_len), 0, now_ms))
+	if (kdp_link_send(link_of(h), KDP_STATE_MANIPULATE, kdp_span(h->req, h->req_len), 0,
+			  now_ms))
 		return;
 	h->req_phase = KDS_REQ_SENT;
 	h->req_deadline_ms = now_ms + REPLY_WAIT_MS;
@@ -197,7 +201,7 @@ static void start_request(struct kds_host *h, enum kds_request_owner owner, int6
 }
 
 void kds_host_own_request(struct kds_host *h, struct kdp_manipulate *m,
-                          enum kds_request_owner owner, int64_t now_ms)
+			  enum kds_request_owner owner, int64_t now_ms)
 {
 	long n;
 
@@ -282,7 +286,7 @@ static void reply_overdue(struct kds_host *h, int64_t now_ms)
 		bool twice = h->req_again;
 
 		fail_request(h, KD_ERR_TIMEOUT,
-		             "the target acknowledged the request and did not answer it", now_ms);
+			     "the target acknowledged the request and did not answer it", now_ms);
 		if (twice)
 			lost(h, "the target acknowledges requests and answers none", now_ms);
 		return;
@@ -357,7 +361,8 @@ static void got_reply(struct kds_host *h, struct kdp_span p, int64_t now_ms)
 static void send_answer(struct kds_host *h, int64_t now_ms)
 {
 	if (h->answer_len && kdp_link_can_send(link_of(h)) &&
-	    !kdp_link_send(link_of(h), h->answer_type, kdp_span(h->answer, h->answer_len), 0, now_ms))
+	    !kdp_link_send(link_of(h), h->answer_type, kdp_span(h->answer, h->answer_len), 0,
+			   now_ms))
 		h->answer_len = 0;
 }
 
@@ -443,8 +448,9 @@ static void got_debug_io(struct kds_host *h, struct kdp_span p, int64_t now_ms)
 	if (kds_release_active(h))
 		kds_host_answer(h, kdp_span(NULL, 0), now_ms);
 	else
-		kds_host_push(h, (struct kds_host_event){
-		                     .kind = KDS_EV_PROMPT, .payload = d.text, .max = h->prompt_max });
+		kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_PROMPT,
+							  .payload = d.text,
+							  .max = h->prompt_max });
 }
 
 static void got_file_io(struct kds_host *h, struct kdp_span p, int64_t now_ms)
@@ -452,7 +458,8 @@ static void got_file_io(struct kds_host *h, struct kdp_span p, int64_t now_ms)
 	target_runs(h, now_ms);
 	/* The target waits for ever; a refusal makes it use its own file. */
 	answer(h, KDP_FILE_IO,
-	       kdp_file_io_refuse(h->answer, sizeof(h->answer), p, KDP_STATUS_NO_SUCH_FILE), now_ms);
+	       kdp_file_io_refuse(h->answer, sizeof(h->answer), p, KDP_STATUS_NO_SUCH_FILE),
+	       now_ms);
 }
 
 static void got_control_request(struct kds_host *h, struct kdp_span p, int64_t now_ms)
@@ -462,8 +469,8 @@ static void got_control_request(struct kds_host *h, struct kdp_span p, int64_t n
 	if (kdp_control_request_decode(&c, p))
 		return;
 	c.value = 0;
-	answer(h, KDP_CONTROL_REQUEST,
-	       kdp_control_request_encode(h->answer, sizeof(h->answer), &c), now_ms);
+	answer(h, KDP_CONTROL_REQUEST, kdp_control_request_encode(h->answer, sizeof(h->answer), &c),
+	       now_ms);
 }
 
 static void continue_from_load(struct kds_host *h, int64_t now_ms)
@@ -484,7 +491,8 @@ static bool is_kernel_name(struct kdp_span path)
 	for (size_t i = 0; i < path.n; i++)
 		if (path.p[i] == '\\' || path.p[i] == '/')
 			start = i + 1;
-	if (path.n - start < 8 || (path.p[start] | 0x20) != 'n' || (path.p[start + 1] | 0x20) != 't')
+	if (path.n - start < 8 || (path.p[start] | 0x20) != 'n' ||
+	    (path.p[start + 1] | 0x20) != 't')
 		return false;
 	for (size_t i = start + 2; i + 1 < path.n; i++)
 		if ((path.p[i] | 0x20) == 'k' && (path.p[i + 1] | 0x20) == 'r')
@@ -493,7 +501,7 @@ static bool is_kernel_name(struct kdp_span path)
 }
 
 static void got_load(struct kds_host *h, const struct kdp_state_change *sc, struct kdp_span p,
-                     int64_t now_ms)
+		     int64_t now_ms)
 {
 	if (kdp_load_symbols_is_session_end(&sc->load)) {
 		rebooted(h, "the target says that it shuts down or reboots");
@@ -517,7 +525,7 @@ static void got_load(struct kds_host *h, const struct kdp_state_change *sc, stru
 }
 
 static void stopped(struct kds_host *h, const struct kdp_state_change *sc, struct kdp_span p,
-                    int64_t now_ms)
+		    int64_t now_ms)
 {
 	bool again = h->state == KDS_STOPPED;
 
@@ -620,7 +628,7 @@ static void got_data(struct kds_host *h, const struct kdp_event *ev, int64_t now
 		break;
 	case KDP_STATE_CHANGE32:
 		push_note(h, KDW_ERROR,
-		          "the target speaks the 32-bit protocol of NT 4: too old for this server");
+			  "the target speaks the 32-bit protocol of NT 4: too old for this server");
 		break;
 	default:
 		/* Trace data is for tools that do not exist here. */
@@ -779,11 +787,12 @@ static void tell_silence(struct kds_host *h, int64_t now_ms)
 	}
 	if (!h->told_silent && !diagnosis && now_ms - h->silent_since_ms >= SILENCE_MS) {
 		h->told_silent = true;
-		push_note(h, KDW_WARNING,
-		          h->want_break
-		              ? "no answer yet: is the target on, booted with debugging enabled for "
-		                "this port, and cabled to it?"
-		              : "nothing heard yet: the target may be running; break in to stop it");
+		push_note(
+		    h, KDW_WARNING,
+		    h->want_break
+			? "no answer yet: is the target on, booted with debugging enabled for "
+			  "this port, and cabled to it?"
+			: "nothing heard yet: the target may be running; break in to stop it");
 	}
 }
 
@@ -810,15 +819,16 @@ void kds_host_break(struct kds_host *h, int64_t now_ms)
 	if (h->state != KDS_STOPPED)
 		kds_host_start_break(h, now_ms);
 	else if (h->stop_len)
-		kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_STOPPED,
-		                                          .payload = kdp_span(h->stop, h->stop_len) });
+		kds_host_push(h,
+			      (struct kds_host_event){ .kind = KDS_EV_STOPPED,
+						       .payload = kdp_span(h->stop, h->stop_len) });
 }
 
 int kds_host_answer(struct kds_host *h, struct kdp_span text, int64_t now_ms)
 {
 	struct kdp_debug_io d = { .api = KDP_GET_STRING,
-		                  .processor_level = h->processor_level,
-		                  .processor = h->processor };
+				  .processor_level = h->processor_level,
+				  .processor = h->processor };
 
 	if (!h->prompt_pending)
 		return KD_ERR_STATE;
@@ -828,7 +838,8 @@ int kds_host_answer(struct kds_host *h, struct kdp_span text, int64_t now_ms)
 	d.answer_max = (uint32_t)text.n;
 	d.prompt_length = h->prompt_length;
 	h->prompt_pending = false;
-	answer(h, KDP_DEBUG_IO, kdp_debug_io_encode(h->answer, sizeof(h->answer), &d, true), now_ms);
+	answer(h, KDP_DEBUG_IO, kdp_debug_io_encode(h->answer, sizeof(h->answer), &d, true),
+	       now_ms);
 	return KD_OK;
 }
 

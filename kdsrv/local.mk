@@ -7,3 +7,29 @@ libkdwire_a_SOURCES = \
 	%D%/connstr_trans.c \
 	%D%/wire.c %D%/wire.h
 libkdwire_a_CFLAGS = $(AM_CFLAGS) $(CRYPTO_CFLAGS)
+
+# The server, as a library: kd links it for links without a server.
+noinst_LIBRARIES += libkdsrv.a
+libkdsrv_a_SOURCES = \
+	%D%/client.c %D%/client.h \
+	%D%/host.c %D%/host.h %D%/host_internal.h \
+	%D%/listener.c %D%/listener.h \
+	%D%/local.c %D%/local.h \
+	%D%/log.c %D%/log.h \
+	%D%/ops.c %D%/ops.h \
+	%D%/options.c %D%/options.h \
+	%D%/policy.c %D%/policy.h \
+	%D%/release.c \
+	%D%/server.c %D%/server.h \
+	%D%/target.c %D%/target.h \
+	%D%/teardown.c
+libkdsrv_a_CFLAGS = $(AM_CFLAGS) $(EVENT_CFLAGS) $(CRYPTO_CFLAGS)
+
+# What a program that contains the server links, in this order.
+KDSRV_LIBS = libkdsrv.a libkdwire.a libdrivers.a libtransport.a libkdproto.a
+KDSRV_EXTERNAL_LIBS = $(EVENT_LIBS) $(CRYPTO_LIBS) $(DRIVERS_LIBS)
+
+sbin_PROGRAMS += kdsrv/kdsrv
+kdsrv_kdsrv_SOURCES = %D%/main.c
+kdsrv_kdsrv_CFLAGS = $(AM_CFLAGS) $(EVENT_CFLAGS)
+kdsrv_kdsrv_LDADD = $(KDSRV_LIBS) $(KDSRV_EXTERNAL_LIBS)

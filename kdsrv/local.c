@@ -1,0 +1,57 @@
+/* A private server for one process. SPDX-License-Identifier: MIT */
+#include "kdsrv/local.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "kdsrv/client.h"
+#include "kdsrv/log.h"
+#include "kdsrv/server.h"
+
+static void serve(int fd)
+{
+	static const struct kds_config config;
+	struct kds_server s;
+	char error[256];
+
+	/* Ctrl-C at the terminal is meant for the caller. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGPIPE, SIG_IGN);
+	kds_log_setup("kd", KDS_LOG_ERROR, false);
+	if (kds_server_init(&s, &config, error, sizeof(error)))
+		_exit(1);
+	s.local = true;
+	if (kds_client_new(&s, fd, "this process", false, true, NULL))
+		_exit(1);
+	kds_server_run(&s);
+	kds_server_free(&s);
+	_exit(0);
+}
+
+int kds_local_start(char *error, size_t cap)
+{
+	int fds[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds)) {
+		snprintf(error, cap, "cannot make a socket: %s", strerror(errno));
+		return KD_ERR_IO;
+	}
+	pid = fork();
+	if (pid < 0) {
+		snprintf(error, cap, "cannot start a process: %s", strerror(errno));
+		close(fds[0]);
+		close(fds[1]);
+		return KD_ERR_IO;
+	}
+	if (pid == 0) {
+		close(fds[0]);
+		serve(fds[1]);
+	}
+	close(fds[1]);
+	return fds[0];
+}

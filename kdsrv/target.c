@@ -1,0 +1,584 @@
+/* One target: a driver and the host engine, on the event loop.
+ * SPDX-License-Identifier: MIT
+ */
+#include <config.h>
+
+#include "kdsrv/target.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "drivers/fault.h"
+#include "kdsrv/client.h"
+#include "kdsrv/log.h"
+
+#define RETRY_MS      500 /* between tries to reopen a device */
+#define READ_SIZE     16384
+#define READS_A_ROUND 8  /* then others have their turn */
+#define TX_BITS       10 /* of a byte on an asynchronous line */
+#define ACK_BASE_MS   1000
+
+static void pump(struct kds_target *t);
+
+static bool same_hardware(const struct kcs_trans *a, const struct kcs_trans *b)
+{
+	return a->kind == b->kind && !strcmp(a->port, b->port) &&
+	       (a->kind != KCS_COM_IPPORT || a->ipport == b->ipport);
+}
+
+struct kds_target *kds_target_find(struct kds_server *s, const struct kcs_trans *trans)
+{
+	struct kds_target *t;
+
+	TAILQ_FOREACH(t, &s->targets, entry)
+	if (same_hardware(&t->trans, trans))
+		return t;
+	return NULL;
+}
+
+/* ---- what the client is told ------------------------------------------ */
+
+static void tell_link(struct kds_target *t, uint8_t state, const char *text)
+{
+	kds_log(state == KDW_LINK_UP || state == KDW_LINK_CONNECTING ? KDS_LOG_INFO
+								     : KDS_LOG_WARNING,
+		"target", "%s: %s", t->name, text);
+	if (t->client)
+		kds_client_event_text(t->client, KDW_EV_LINK, state, text);
+}
+
+static void tell_bytes(struct kds_target *t, uint16_t type, struct kdp_span body)
+{
+	if (t->client)
+		kds_client_send(t->client, type, 0, body);
+}
+
+static void tell_prompt(struct kds_target *t, const struct kds_host_event *ev)
+{
+	uint8_t buf[4 + KDP_MAX_PAYLOAD];
+	struct kdp_wr w = kdp_wr(buf, sizeof(buf));
+
+	kdp_wr_u32(&w, ev->max);
+	kdp_wr_bytes(&w, ev->payload);
+	tell_bytes(t, KDW_EV_PROMPT, kdp_span(buf, w.used));
+}
+
+static void tell_note(struct kds_target *t, int level, const char *text)
+{
+	kds_log(level == KDW_NOTE ? KDS_LOG_INFO : KDS_LOG_WARNING, "target", "%s: %s", t->name,
+		text);
+	if (t->client)
+		kds_client_event_text(t->client, KDW_EV_NOTICE, level, text);
+}
+
+static void got_released(struct kds_target *t, const struct kds_host_event *ev)
+{
+	kds_log(ev->err ? KDS_LOG_WARNING : KDS_LOG_INFO, "target", "%s: session ended%s%s",
+		t->name, ev->text ? ": " : "", ev->text ? ev->text : "");
+	t->finished = true;
+}
+
+static void dispatch(struct kds_target *t, const struct kds_host_event *ev)
+{
+	switch (ev->kind) {
+	case KDS_EV_UP:
+		tell_link(t, KDW_LINK_UP, "the target answers");
+		break;
+	case KDS_EV_LOST:
+		tell_link(t, KDW_LINK_LOST, ev->text);
+		break;
+	case KDS_EV_STOPPED:
+		tell_bytes(t, KDW_EV_STOPPED, ev->payload);
+		break;
+	case KDS_EV_RUNNING:
+		tell_bytes(t, KDW_EV_RUNNING, kdp_span(NULL, 0));
+		break;
+	case KDS_EV_MODULE:
+		tell_bytes(t, KDW_EV_MODULE, ev->payload);
+		break;
+	case KDS_EV_PRINT:
+		tell_bytes(t, KDW_EV_PRINT, ev->payload);
+		break;
+	case KDS_EV_PROMPT:
+		tell_prompt(t, ev);
+		break;
+	case KDS_EV_REPLY:
+		if (t->client)
+			kds_ops_reply(t->client, ev);
+		break;
+	case KDS_EV_REBOOT:
+		kds_log(KDS_LOG_INFO, "target", "%s: reboot: %s", t->name, ev->text);
+		if (t->client)
+			kds_client_event_text(t->client, KDW_EV_REBOOT, -1, ev->text);
+		break;
+	case KDS_EV_NOTE:
+		tell_note(t, ev->level, ev->text);
+		break;
+	case KDS_EV_RELEASED:
+		got_released(t, ev);
+		break;
+	}
+}
+
+/* ---- the driver ------------------------------------------------------- */
+
+static void fd_ready(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	pump(arg);
+}
+
+static void drop_fd_events(struct kds_target *t)
+{
+	for (size_t i = 0; i < t->fd_count; i++)
+		event_free(t->fd_events[i]);
+	t->fd_count = 0;
+}
+
+static bool same_fds(const struct kds_target *t, const struct pollfd *fds, size_t n)
+{
+	if (n != t->fd_count)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (fds[i].fd != t->fds[i].fd || fds[i].events != t->fds[i].events)
+			return false;
+	return true;
+}
+
+/* Watches what the driver wants watched. */
+static void watch_fds(struct kds_target *t)
+{
+	struct pollfd fds[KDS_TARGET_FDS];
+	size_t n = 0;
+
+	if (t->driver)
+		n = t->driver->ops->pollfds(t->driver, t->blocked, fds, KDS_TARGET_FDS);
+	if (same_fds(t, fds, n))
+		return;
+	drop_fd_events(t);
+	for (size_t i = 0; i < n; i++) {
+		short what = EV_PERSIST;
+
+		if (fds[i].events & POLLIN)
+			what |= EV_READ;
+		if (fds[i].events & POLLOUT)
+			what |= EV_WRITE;
+		t->fd_events[i] = event_new(t->server->base, fds[i].fd, what, fd_ready, t);
+		if (!t->fd_events[i])
+			break;
+		event_priority_set(t->fd_events[i], KDS_PRIO_TARGET);
+		event_add(t->fd_events[i], NULL);
+		t->fds[i] = fds[i];
+		t->fd_count++;
+	}
+}
+
+static void close_driver(struct kds_target *t)
+{
+	drop_fd_events(t);
+	kdd_close(t->driver);
+	t->driver = NULL;
+	t->started = false;
+	t->blocked = false;
+	t->driver_gone = false;
+}
+
+static int open_driver(struct kds_target *t, char *error, size_t cap)
+{
+	struct kdd_params p = { .port = t->trans.port, .holder = "kdsrv" };
+	const char *name = "stream";
+
+	if (t->trans.kind == KCS_COM_SERIAL) {
+		name = "serial";
+		p.baud = t->trans.baud;
+	} else if (t->trans.kind == KCS_COM_IPPORT) {
+		p.tcp_port = t->trans.ipport;
+	}
+	return kdd_open(&t->driver, kdd_find(name), &p, error, cap);
+}
+
+/* A packet takes its time on a slow line before anyone can acknowledge it. */
+static uint32_t ack_ms(const struct kcs_trans *trans)
+{
+	if (trans->kind != KCS_COM_SERIAL || !trans->baud)
+		return 0;
+	return ACK_BASE_MS + 2 * KDP_MAX_FRAME * TX_BITS * 1000u / trans->baud;
+}
+
+static void start_engine(struct kds_target *t)
+{
+	struct kds_host_config c = {
+		.carrier = &kdt_com,
+		.ack_ms = ack_ms(&t->trans),
+		.resets = t->trans.resets_given ? t->trans.resets : 0,
+		.break_in = t->flags & KDW_OPEN_BREAK,
+		.stop_on_load = t->flags & KDW_OPEN_STOP_ON_LOAD,
+	};
+
+	kds_host_init(&t->host, &c, kds_now_ms());
+	t->started = true;
+}
+
+static void device_gone(struct kds_target *t)
+{
+	char reason[300];
+
+	snprintf(reason, sizeof(reason), "%s",
+		 t->driver->error[0] ? t->driver->error : "the device is gone");
+	close_driver(t);
+	if (t->state == KDS_TARGET_RELEASING) {
+		t->finished = true;
+		return;
+	}
+	t->state = t->trans.reconnect ? KDS_TARGET_WAITING : KDS_TARGET_GONE;
+	tell_link(t, t->trans.reconnect ? KDW_LINK_WAITING : KDW_LINK_GONE, reason);
+	if (t->client)
+		kds_ops_fail(t->client, KD_ERR_GONE, reason);
+}
+
+static void reopen(struct kds_target *t)
+{
+	char error[300];
+
+	if (open_driver(t, error, sizeof(error))) {
+		kds_log(KDS_LOG_DEBUG, "target", "%s: still waiting: %s", t->name, error);
+		return;
+	}
+	t->state = KDS_TARGET_OPEN;
+	tell_link(t, KDW_LINK_CONNECTING, "the device is back");
+}
+
+/* ---- the pump --------------------------------------------------------- */
+
+/* Everything that waits goes out, as far as the driver takes it. */
+static void flush(struct kds_target *t)
+{
+	struct kdp_span s;
+
+	t->blocked = false;
+	while (t->started && !t->driver_gone && (s = kds_host_tx(&t->host, kds_now_ms())).n) {
+		ssize_t n = t->driver->ops->send(t->driver, s.p, s.n);
+
+		if (n < 0) {
+			t->driver_gone = true;
+		} else if (n == 0) {
+			t->blocked = true;
+			return;
+		} else {
+			kds_host_tx_done(&t->host, (size_t)n, kds_now_ms());
+		}
+	}
+}
+
+static void drain_events(struct kds_target *t, int64_t read_us)
+{
+	struct kds_host_event ev;
+
+	while (t->started && kds_host_next(&t->host, &ev, kds_now_ms())) {
+		/* The ACK leaves before anyone hears of the packet. */
+		flush(t);
+		if (read_us) {
+			uint64_t took_us = (uint64_t)(kds_now_us() - read_us);
+
+			if (took_us > t->ack_max_us)
+				t->ack_max_us = took_us;
+		}
+		dispatch(t, &ev);
+	}
+	flush(t);
+}
+
+static void feed(struct kds_target *t, const uint8_t *buf, size_t n)
+{
+	int64_t read_us = kds_now_us();
+	struct kdp_span in = kdp_span(buf, n);
+
+	while (in.n) {
+		size_t took = kds_host_feed(&t->host, in, kds_now_ms());
+
+		in = kdp_span(in.p + took, in.n - took);
+		drain_events(t, read_us);
+	}
+}
+
+static void receive(struct kds_target *t)
+{
+	uint8_t buf[READ_SIZE];
+
+	for (int i = 0; i < READS_A_ROUND && !t->driver_gone; i++) {
+		ssize_t n = t->driver->ops->recv(t->driver, buf, sizeof(buf));
+
+		if (n > 0)
+			feed(t, buf, (size_t)n);
+		else if (n < 0)
+			t->driver_gone = true;
+		if (n < (ssize_t)sizeof(buf))
+			return;
+	}
+}
+
+static int64_t next_deadline(struct kds_target *t)
+{
+	int64_t now_ms = kds_now_ms();
+	int64_t due = KDP_NEVER;
+	int driver_ms;
+
+	if (t->state == KDS_TARGET_WAITING)
+		return now_ms + RETRY_MS;
+	if (!t->driver)
+		return KDP_NEVER;
+	driver_ms = t->driver->ops->timeout_ms(t->driver);
+	if (driver_ms >= 0)
+		due = now_ms + driver_ms;
+	if (t->started) {
+		int64_t host_due = kds_host_deadline(&t->host);
+
+		if (host_due < due)
+			due = host_due;
+	}
+	return due;
+}
+
+static void arm(struct kds_target *t)
+{
+	int64_t due = next_deadline(t);
+	int64_t wait_ms;
+	struct timeval tv;
+
+	watch_fds(t);
+	if (due == t->timer_ms && evtimer_pending(t->timer, NULL))
+		return;
+	t->timer_ms = due;
+	if (due == KDP_NEVER) {
+		evtimer_del(t->timer);
+		return;
+	}
+	wait_ms = due - kds_now_ms();
+	if (wait_ms < 0)
+		wait_ms = 0;
+	tv = (struct timeval){ .tv_sec = wait_ms / 1000, .tv_usec = wait_ms % 1000 * 1000 };
+	evtimer_add(t->timer, &tv);
+}
+
+static void run_driver(struct kds_target *t)
+{
+	t->driver->ops->service(t->driver);
+	switch (t->driver->ops->status(t->driver)) {
+	case KDD_CONNECTING:
+		return;
+	case KDD_UP:
+		if (!t->started)
+			start_engine(t);
+		break;
+	case KDD_GONE:
+		t->driver_gone = true;
+		break;
+	}
+	/* What came before a hang-up still counts. */
+	if (t->started)
+		receive(t);
+	if (t->started && !t->driver_gone) {
+		if (kds_now_ms() >= kds_host_deadline(&t->host))
+			kds_host_tick(&t->host, kds_now_ms());
+		drain_events(t, 0);
+	}
+}
+
+static void finish(struct kds_target *t)
+{
+	struct kds_server *s = t->server;
+	struct kds_client *c;
+
+	if (t->client && t->has_close_id) {
+		uint32_t id = t->close_id;
+
+		c = t->client;
+		/* The hardware is free before anyone reads that it is. */
+		kds_target_free(t);
+		kds_client_reply(c, id, KD_OK, NULL, kdp_span(NULL, 0));
+	} else {
+		kds_target_free(t);
+	}
+	kds_server_check_end(s);
+}
+
+static void pump(struct kds_target *t)
+{
+	if (t->pumping)
+		return;
+	t->pumping = true;
+	if (t->state == KDS_TARGET_WAITING)
+		reopen(t);
+	if (t->driver)
+		run_driver(t);
+	if (t->driver && t->driver_gone)
+		device_gone(t);
+	if (t->client && t->started)
+		kds_ops_pump(t->client);
+	flush(t);
+	t->pumping = false;
+	if (t->finished)
+		finish(t);
+	else
+		arm(t);
+}
+
+static void timer_fired(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	pump(arg);
+}
+
+void kds_target_kick(struct kds_target *t)
+{
+	if (t->pumping)
+		return;
+	flush(t);
+	if (t->finished || t->driver_gone || (t->started && t->host.queue_count)) {
+		event_active(t->timer, EV_TIMEOUT, 0);
+		return;
+	}
+	arm(t);
+}
+
+/* ---- the calls -------------------------------------------------------- */
+
+static void wake_waiters(struct kds_server *s, const struct kds_target *t)
+{
+	struct kds_client *c, *next;
+
+	for (c = TAILQ_FIRST(&s->clients); c; c = next) {
+		next = TAILQ_NEXT(c, entry);
+		if (c->open_waits == t)
+			kds_client_open_again(c);
+	}
+}
+
+void kds_target_free(struct kds_target *t)
+{
+	struct kds_server *s = t->server;
+
+	TAILQ_REMOVE(&s->targets, t, entry);
+	if (t->client) {
+		kds_ops_fail(t->client, KD_ERR_STATE, "the target was closed");
+		t->client->target = NULL;
+	}
+	close_driver(t);
+	if (t->timer)
+		event_free(t->timer);
+	wake_waiters(s, t);
+	free(t);
+}
+
+int kds_target_open(struct kds_target **out, struct kds_client *c, const struct kcs_trans *trans,
+		    unsigned flags, char *error, size_t cap)
+{
+	struct kds_target *t = kd_fault("target.open") ? NULL : calloc(1, sizeof(*t));
+	int err;
+
+	if (!t) {
+		snprintf(error, cap, "out of memory");
+		return KD_ERR_NOMEM;
+	}
+	t->server = c->server;
+	t->trans = *trans;
+	t->flags = flags;
+	t->timer_ms = KDP_NEVER;
+	kcs_format_trans(trans, t->name, sizeof(t->name));
+	t->timer = event_new(t->server->base, -1, 0, timer_fired, t);
+	if (!t->timer) {
+		free(t);
+		snprintf(error, cap, "out of memory");
+		return KD_ERR_NOMEM;
+	}
+	event_priority_set(t->timer, KDS_PRIO_TARGET);
+	err = open_driver(t, error, cap);
+	if (err && trans->reconnect && (err == KD_ERR_NOT_FOUND || err == KD_ERR_GONE)) {
+		t->state = KDS_TARGET_WAITING;
+	} else if (err) {
+		event_free(t->timer);
+		free(t);
+		return err;
+	}
+	t->client = c;
+	TAILQ_INSERT_TAIL(&t->server->targets, t, entry);
+	event_active(t->timer, EV_TIMEOUT, 0);
+	*out = t;
+	return KD_OK;
+}
+
+void kds_target_release(struct kds_target *t, bool leave_stopped, uint32_t limit_ms)
+{
+	if (t->state == KDS_TARGET_OPEN && t->started)
+		kds_host_release(&t->host, leave_stopped, limit_ms, kds_now_ms());
+	else
+		t->finished = true;
+	t->state = KDS_TARGET_RELEASING;
+	kds_target_kick(t);
+}
+
+void kds_target_break(struct kds_target *t)
+{
+	if (!t->started) {
+		t->flags |= KDW_OPEN_BREAK;
+		return;
+	}
+	kds_host_break(&t->host, kds_now_ms());
+	kds_target_kick(t);
+}
+
+int kds_target_answer(struct kds_target *t, struct kdp_span text)
+{
+	int err = t->started ? kds_host_answer(&t->host, text, kds_now_ms()) : KD_ERR_STATE;
+
+	kds_target_kick(t);
+	return err;
+}
+
+void kds_target_resync(struct kds_target *t)
+{
+	if (t->started)
+		kds_host_resync(&t->host, kds_now_ms());
+	kds_target_kick(t);
+}
+
+void kds_target_set_flags(struct kds_target *t, unsigned flags)
+{
+	t->flags = flags;
+	t->host.config.stop_on_load = flags & KDW_OPEN_STOP_ON_LOAD;
+}
+
+uint8_t kds_target_link(const struct kds_target *t)
+{
+	if (t->state == KDS_TARGET_WAITING)
+		return KDW_LINK_WAITING;
+	if (t->state == KDS_TARGET_GONE)
+		return KDW_LINK_GONE;
+	if (!t->started || !t->host.was_up)
+		return KDW_LINK_CONNECTING;
+	return t->host.up ? KDW_LINK_UP : KDW_LINK_LOST;
+}
+
+void kds_target_describe(const struct kds_target *t, struct kdw_target_info *out)
+{
+	const struct kdp_link_stats *st = &t->host.kdt.link.stats;
+	const char *holder = t->client ? t->client->who : "";
+
+	*out = (struct kdw_target_info){
+		.trans = kdp_span(t->name, strlen(t->name)),
+		.holder = kdp_span(holder, strlen(holder)),
+		.link = kds_target_link(t),
+		.stopped = t->started && t->host.state == KDS_STOPPED,
+		.rx_packets = st->rx_data,
+		.tx_packets = st->tx_data,
+		.rx_repeats = st->rx_dup,
+		.tx_repeats = st->tx_repeat,
+		.rx_bad = st->rx_bad,
+		.losses = st->lost,
+		.ack_max_us = t->ack_max_us,
+	};
+}
