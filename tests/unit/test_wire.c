@@ -97,9 +97,7 @@ static void test_frame_limits(void **state)
 
 static void test_string_round_trip(void **state)
 {
-	static const char *const rows[] = { "", "a", "two\nlines\tand a tab",
-					    "Gr\xc3\xbc\xc3\x9f"
-					    "e",
+	static const char *const rows[] = { "", "a", "two\nlines\tand a tab", "Gr\303\274\303\237e",
 					    "\xff\xfe\x9b" };
 	uint8_t buf[64];
 
