@@ -17,7 +17,8 @@ static const uint8_t *rd_take(struct kdp_rd *r, size_t n)
 		r->bad = true;
 		return NULL;
 	}
-	r->p += n;
+	if (n)
+		r->p += n; /* an empty span may be at NULL, which has no next byte */
 	r->left -= n;
 	return p;
 }
@@ -74,12 +75,15 @@ struct kdp_wr kdp_wr(void *buf, size_t cap)
 
 static uint8_t *wr_take(struct kdp_wr *w, size_t n)
 {
-	uint8_t *p = w->p + w->used;
+	uint8_t *p;
 
 	if (w->bad || n > w->cap - w->used) {
 		w->bad = true;
 		return NULL;
 	}
+	if (!n)
+		return w->p;
+	p = w->p + w->used;
 	w->used += n;
 	return p;
 }
