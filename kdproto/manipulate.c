@@ -408,6 +408,9 @@ int kdp_manipulate_decode(struct kdp_manipulate *out, struct kdp_span payload, u
 		return KD_ERR_TRUNCATED;
 	memset(&m, 0, sizeof(m));
 	read_fields(&m, header_fields, payload.p);
+	info = kdp_api_info(m.api);
+	if (m.api == KDP_CONTINUE2)
+		m.cont2.machine = machine;
 	if (payload.n < KDP_MANIPULATE_LEN) {
 		if (!is_reply || kdp_status_ok(m.status))
 			return KD_ERR_TRUNCATED;
@@ -416,9 +419,6 @@ int kdp_manipulate_decode(struct kdp_manipulate *out, struct kdp_span payload, u
 	}
 	read_fields(&m, layout(m.api, machine), payload.p);
 	m.data = kdp_span(payload.p + KDP_MANIPULATE_LEN, payload.n - KDP_MANIPULATE_LEN);
-	info = kdp_api_info(m.api);
-	if (info && info->shape == KDP_SHAPE_CONTINUE2)
-		m.cont2.machine = machine;
 	if (info && info->shape == KDP_SHAPE_MEMORY && is_reply)
 		m.data = kdp_span_cut(m.data, m.memory.actual);
 	*out = m;

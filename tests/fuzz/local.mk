@@ -1,1 +1,27 @@
-# tests/fuzz
+# Fuzz targets. Each tests/fuzz/fuzz_NAME.c becomes two programs: replay_NAME,
+# which "make check" runs over tests/fuzz/corpus/NAME/ with any compiler, and,
+# with --enable-fuzzers, fuzz_NAME, the libFuzzer binary:
+#
+#   ./configure CC=clang --enable-fuzzers && make
+#   tests/fuzz/fuzz_message -max_len=4000 new-corpus/ tests/fuzz/corpus/message/
+#
+# A new target adds a name to both lists and the block of its libraries. What
+# crashes a target stays in its corpus, under a name that says what it was.
+EXTRA_DIST += %D%/corpus
+fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
+
+fuzz_replays = \
+	%D%/replay_message
+fuzz_binaries = \
+	%D%/fuzz_message
+
+%C%_replay_message_SOURCES = %D%/fuzz_message.c %D%/replay.c
+%C%_replay_message_LDADD = libkdproto.a
+%C%_fuzz_message_LDADD = libkdproto.a
+%C%_fuzz_message_LDFLAGS = $(fuzz_ldflags)
+
+check_PROGRAMS += $(fuzz_replays)
+TESTS += $(fuzz_replays)
+if FUZZERS
+noinst_PROGRAMS += $(fuzz_binaries)
+endif

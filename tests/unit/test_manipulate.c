@@ -240,6 +240,13 @@ static void test_continue2_by_machine(void **state)
 	                 KD_OK);
 	assert_int_equal(out.cont2.status, KDP_DBG_CONTINUE);
 	assert_int_equal(out.cont2.trace, 0);
+	assert_int_equal(kdp_manipulate_decode(&out, kdp_span(wire, 16), KDP_MACHINE_X86, true),
+	                 KD_ERR_TRUNCATED);
+	kdp_put_u32(wire + 8, KDP_STATUS_UNSUCCESSFUL);
+	assert_int_equal(kdp_manipulate_decode(&out, kdp_span(wire, 16), KDP_MACHINE_X86, true),
+	                 KD_OK);
+	assert_int_equal(out.cont2.machine, KDP_MACHINE_X86);
+	out.cont2.machine = KDP_MACHINE_UNKNOWN;
 	assert_int_equal(kdp_manipulate_encode(buf, sizeof(buf), &out), KD_ERR_INVALID);
 }
 
