@@ -63,7 +63,8 @@ static bool header_possible(struct kdp_span in)
 	size_t leader = in.n < 4 ? in.n : 4;
 	uint16_t type, count;
 
-	if (!in.n || (in.p[0] != (KDP_LEADER_DATA & 0xFF) && in.p[0] != (KDP_LEADER_CONTROL & 0xFF)))
+	if (!in.n ||
+	    (in.p[0] != (KDP_LEADER_DATA & 0xFF) && in.p[0] != (KDP_LEADER_CONTROL & 0xFF)))
 		return false;
 	for (size_t i = 1; i < leader; i++)
 		if (in.p[i] != in.p[0])
@@ -81,28 +82,45 @@ static bool header_possible(struct kdp_span in)
 	return count <= (kdp_type_is_control(type) ? 0 : KDP_MAX_PAYLOAD);
 }
 
+/* The length of the packet with this whole and possible header. */
+static size_t packet_len(struct kdp_span in, bool trailer)
+{
+	bool control = kdp_type_is_control(kdp_get_u16(in.p + 4));
+
+	return KDP_HEADER_LEN + kdp_get_u16(in.p + 6) + (trailer && !control ? KDP_TRAILER_LEN : 0);
+}
+
+/* How much of a control packet to take. Its checksum is zero; anything else is
+ * either junk or the next packet, begun early because this one lost its end.
+ * Only what is needed is taken then. (The id of RESEND and RESET is junk on
+ * some targets and says nothing.) */
+static size_t control_used(struct kdp_span in)
+{
+	if (!kdp_get_u32(in.p + 12))
+		return KDP_HEADER_LEN;
+	return kdp_get_u16(in.p + 4) == KDP_ACKNOWLEDGE ? 12 : 8;
+}
+
 long kdp_frame_decode(struct kdp_frame *out, struct kdp_span in, bool trailer)
 {
 	struct kdp_frame f;
-	size_t count, total;
+	size_t total;
 
 	if (in.n && !header_possible(in))
 		return KD_ERR_MALFORMED;
 	if (in.n < KDP_HEADER_LEN)
 		return 0;
 
-	f.type = kdp_get_u16(in.p + 4);
-	count = kdp_get_u16(in.p + 6);
-	f.id = kdp_get_u32(in.p + 8);
-	f.payload = kdp_span(in.p + KDP_HEADER_LEN, count);
-	total = KDP_HEADER_LEN + count;
-	if (trailer && !kdp_type_is_control(f.type))
-		total += KDP_TRAILER_LEN;
+	total = packet_len(in, trailer);
 	if (in.n < total)
 		return 0;
+	f.type = kdp_get_u16(in.p + 4);
+	f.id = kdp_get_u32(in.p + 8);
+	f.payload = kdp_span(in.p + KDP_HEADER_LEN, kdp_get_u16(in.p + 6));
 
-	/* RESEND and RESET may carry anything in id and checksum. */
-	if (!kdp_type_is_control(f.type)) {
+	if (kdp_type_is_control(f.type)) {
+		total = control_used(in);
+	} else {
 		if (trailer && in.p[total - 1] != KDP_TRAILER)
 			return KD_ERR_PROTOCOL;
 		if (kdp_get_u32(in.p + 12) != kdp_checksum(f.payload))
@@ -116,6 +134,7 @@ void kdp_scan_init(struct kdp_scanner *s, bool trailer)
 {
 	s->used = 0;
 	s->have = 0;
+	s->inside = 0;
 	s->trailer = trailer;
 	s->garbage = 0;
 	s->printable = 0;
@@ -140,10 +159,24 @@ size_t kdp_scan_feed(struct kdp_scanner *s, struct kdp_span in)
 	return in.n;
 }
 
+static void consume(struct kdp_scanner *s, size_t n)
+{
+	s->used += n;
+	s->inside -= n < s->inside ? n : s->inside;
+}
+
+/* n bytes from here on are a packet that will not be taken. */
+static void mark_rejected(struct kdp_scanner *s, size_t n)
+{
+	if (n > s->inside)
+		s->inside = n;
+}
+
 static void skip_garbage(struct kdp_scanner *s)
 {
-	uint8_t b = s->buf[s->used++];
+	uint8_t b = s->buf[s->used];
 
+	consume(s, 1);
 	s->garbage++;
 	if ((b >= 0x20 && b < 0x7F) || b == '\n' || b == '\r' || b == '\t')
 		s->printable++;
@@ -155,17 +188,19 @@ enum kdp_scan kdp_scan_next(struct kdp_scanner *s, struct kdp_frame *out)
 		struct kdp_span rest = kdp_span(s->buf + s->used, s->have - s->used);
 		long n;
 
-		if (rest.p[0] == KDP_BREAK_IN) {
-			s->used++;
+		if (rest.p[0] == KDP_BREAK_IN && !s->inside) {
+			consume(s, 1);
 			return KDP_SCAN_BREAK;
 		}
 		n = kdp_frame_decode(out, rest, s->trailer);
 		if (n == 0)
 			return KDP_SCAN_MORE;
 		if (n > 0) {
-			s->used += (size_t)n;
+			consume(s, (size_t)n);
 			return KDP_SCAN_FRAME;
 		}
+		if (n == KD_ERR_PROTOCOL)
+			mark_rejected(s, packet_len(rest, s->trailer));
 		skip_garbage(s);
 		if (n == KD_ERR_PROTOCOL) {
 			s->bad_frames++;
@@ -182,6 +217,8 @@ bool kdp_scan_partial(const struct kdp_scanner *s)
 
 void kdp_scan_give_up(struct kdp_scanner *s)
 {
-	if (kdp_scan_partial(s))
-		skip_garbage(s);
+	if (!kdp_scan_partial(s))
+		return;
+	mark_rejected(s, s->have - s->used);
+	skip_garbage(s);
 }

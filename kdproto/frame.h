@@ -63,7 +63,8 @@ int kdp_frame_check(const struct kdp_frame *f);
 long kdp_frame_encode(uint8_t *buf, size_t cap, const struct kdp_frame *f, bool trailer);
 
 /* Reads one packet that starts at in.p[0].
- * >0: bytes used, *out filled, payload points into in.
+ * >0: bytes used, *out filled, payload points into in. Less than the whole
+ *   header is used of a control packet that the next packet seems to cut.
  * 0: need more bytes.
  * KD_ERR_MALFORMED: this is never the start of a packet (leader, type or
  *   length impossible).
@@ -77,6 +78,7 @@ long kdp_frame_decode(struct kdp_frame *out, struct kdp_span in, bool trailer);
 struct kdp_scanner {
 	uint8_t buf[KDP_MAX_FRAME];
 	size_t used, have;    /* bytes still to look at: buf[used..have) */
+	size_t inside;        /* so many of them belong to a rejected packet */
 	bool trailer;
 	uint64_t garbage;     /* bytes skipped since init */
 	uint64_t printable;   /* of those: text, so plain debug output perhaps */
@@ -87,7 +89,8 @@ enum kdp_scan {
 	KDP_SCAN_MORE,    /* all input consumed, no packet complete */
 	KDP_SCAN_FRAME,   /* *out filled, valid until the next scanner call */
 	KDP_SCAN_BAD,     /* a plausible packet failed its checksum or trailer */
-	KDP_SCAN_BREAK,   /* a break-in byte outside any packet */
+	KDP_SCAN_BREAK,   /* a break-in byte outside any packet, a rejected one
+	                   * included: its payload may hold the same byte */
 };
 
 void kdp_scan_init(struct kdp_scanner *s, bool trailer);

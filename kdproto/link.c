@@ -3,9 +3,13 @@
 
 #include <string.h>
 
+#include "kdproto/message.h"
+
 /* A host that is asked this often for the same packet has a line that will
  * never carry it. */
 #define RESENDS_MAX 100
+/* So many reset_ms after our last RESET, a RESET may still be an answer. */
+#define RESET_LATE 10
 
 const struct kdp_link_rules kdp_rules_com = {
 	.name = "com",
@@ -13,7 +17,7 @@ const struct kdp_link_rules kdp_rules_com = {
 	.id_first = KDP_ID_FIRST,
 	.id_flip = 1,
 	.id_sync = KDP_ID_SYNC,
-	.silence_ms = 250,
+	.silence_ms = 100,
 	.break_gap_ms = 60,
 	.host_ack_ms = 1000,
 	.host_tries = 5,
@@ -44,16 +48,25 @@ static void push_control(struct kdp_link *l, uint16_t type, uint32_t id)
 	l->control_count++;
 }
 
+/* The ids no longer tell a copy of the last packet from a new one. */
+static void ids_restart(struct kdp_link *l)
+{
+	l->tx_id = l->rules->id_first;
+	l->rx_id = l->rules->id_first;
+	l->maybe_copy = true;
+}
+
 static void set_tx_state(struct kdp_link *l, enum kdp_tx_state state, int64_t deadline_ms)
 {
 	l->tx_state = state;
 	l->deadline_ms = deadline_ms;
 }
 
-static void ids_restart(struct kdp_link *l)
+/* The target may have seen our RESET, or not. */
+static void ids_unknown(struct kdp_link *l)
 {
-	l->tx_id = l->rules->id_first;
-	l->rx_id = l->rules->id_first;
+	l->rx_any = true;
+	l->maybe_copy = true;
 }
 
 /* Nothing is pending any more. */
@@ -74,14 +87,15 @@ void kdp_link_init(struct kdp_link *l, const struct kdp_link_config *c, int64_t 
 	l->ack_ms = c->ack_ms ? c->ack_ms : c->role == KDP_HOST ? r->host_ack_ms : r->target_ack_ms;
 	l->resets = c->resets;
 	kdp_scan_init(&l->scan, r->trailer);
+	l->rx_any = c->role == KDP_HOST;
+	l->replies_due = 1; /* to a host before us, perhaps */
+	l->fed_ms = now_ms;
+	l->hold_ms = KDP_NEVER;
+	l->reset_sent_ms = now_ms - RESET_LATE * (int64_t)r->reset_ms;
+	tx_idle(l);
 	ids_restart(l);
 	if (c->role == KDP_TARGET)
 		l->tx_id |= r->id_sync;
-	l->rx_any = c->role == KDP_HOST;
-	l->fed_ms = now_ms;
-	l->hold_ms = now_ms;
-	l->reset_sent_ms = INT64_MIN;
-	tx_idle(l);
 }
 
 /* ---- sending ---------------------------------------------------------- */
@@ -92,7 +106,7 @@ bool kdp_link_can_send(const struct kdp_link *l)
 }
 
 int kdp_link_send(struct kdp_link *l, uint16_t type, struct kdp_span payload, unsigned flags,
-                  int64_t now_ms)
+		  int64_t now_ms)
 {
 	struct kdp_frame f = { .type = type, .payload = payload };
 	int err = kdp_frame_check(&f);
@@ -111,6 +125,9 @@ int kdp_link_send(struct kdp_link *l, uint16_t type, struct kdp_span payload, un
 	l->abandonable = flags & KDP_SEND_ABANDON;
 	l->send_data = true;
 	l->repeated = false;
+	l->reply_proves = !l->replies_due;
+	if (type == KDP_STATE_MANIPULATE)
+		l->replies_due++;
 	l->tx_tries = 1;
 	l->tx_resends = 0;
 	set_tx_state(l, KDP_TX_WAIT_ACK, now_ms + l->ack_ms);
@@ -122,14 +139,15 @@ void kdp_link_reset(struct kdp_link *l, int64_t now_ms)
 	tx_idle(l);
 	l->send_reset = true;
 	l->tx_tries = 1;
-	l->rx_any = true;
 	set_tx_state(l, KDP_TX_WAIT_RESET, now_ms + l->rules->reset_ms);
 }
 
 void kdp_link_reset_cancel(struct kdp_link *l)
 {
-	if (l->tx_state == KDP_TX_WAIT_RESET)
-		tx_idle(l);
+	if (l->tx_state != KDP_TX_WAIT_RESET)
+		return;
+	tx_idle(l);
+	ids_unknown(l);
 }
 
 void kdp_link_break_in(struct kdp_link *l, int64_t now_ms)
@@ -144,13 +162,13 @@ static void out_frame(struct kdp_link *l, uint16_t type, uint32_t id, struct kdp
 	long n = kdp_frame_encode(l->out, sizeof(l->out), &f, l->rules->trailer);
 
 	l->out_len = n > 0 ? (size_t)n : 0;
-	l->out_is_data = !kdp_type_is_control(type);
 }
 
 static void out_control(struct kdp_link *l)
 {
 	uint16_t type = l->control[0].type;
 
+	l->out_kind = KDP_OUT_CONTROL;
 	out_frame(l, type, l->control[0].id, kdp_span(NULL, 0));
 	l->control_count--;
 	memmove(&l->control[0], &l->control[1], l->control_count * sizeof(l->control[0]));
@@ -162,10 +180,32 @@ static void out_control(struct kdp_link *l)
 		l->stats.tx_reset++;
 }
 
+static void out_reset(struct kdp_link *l, int64_t now_ms)
+{
+	l->out_kind = KDP_OUT_RESET;
+	out_frame(l, KDP_RESET, 0, kdp_span(NULL, 0));
+	l->send_reset = false;
+	l->reset_open = true;
+	l->reset_sent_ms = now_ms;
+	l->stats.tx_reset++;
+}
+
+static void out_break(struct kdp_link *l)
+{
+	l->out_kind = KDP_OUT_BREAK;
+	l->out[0] = KDP_BREAK_IN;
+	l->out_len = 1;
+	l->send_break = false;
+	l->stats.tx_break++;
+}
+
 static void out_data(struct kdp_link *l)
 {
+	l->out_kind = KDP_OUT_DATA;
 	out_frame(l, l->tx_type, l->tx_id, kdp_span(l->data, l->data_len));
 	l->send_data = false;
+	if (l->tx_id & l->rules->id_sync)
+		l->sync_open = true;
 	if (l->repeated)
 		l->stats.tx_repeat++;
 	else
@@ -178,29 +218,27 @@ static bool out_waits(const struct kdp_link *l)
 	return l->send_reset || l->send_break || l->send_data;
 }
 
+static void end_hold(struct kdp_link *l, int64_t now_ms)
+{
+	if (now_ms >= l->hold_ms)
+		l->hold_ms = KDP_NEVER;
+}
+
 /* ACKs go before everything: the target's patience is short. */
 static void out_next(struct kdp_link *l, int64_t now_ms)
 {
 	l->out_len = l->out_sent = 0;
-	l->out_is_data = l->out_is_break = false;
-	if (l->control_count) {
+	end_hold(l, now_ms);
+	if (l->control_count)
 		out_control(l);
-	} else if (now_ms < l->hold_ms) {
+	else if (l->hold_ms != KDP_NEVER)
 		return;
-	} else if (l->send_reset) {
-		out_frame(l, KDP_RESET, 0, kdp_span(NULL, 0));
-		l->send_reset = false;
-		l->reset_sent_ms = now_ms;
-		l->stats.tx_reset++;
-	} else if (l->send_break) {
-		l->out[0] = KDP_BREAK_IN;
-		l->out_len = 1;
-		l->out_is_break = true;
-		l->send_break = false;
-		l->stats.tx_break++;
-	} else if (l->send_data) {
+	else if (l->send_reset)
+		out_reset(l, now_ms);
+	else if (l->send_break)
+		out_break(l);
+	else if (l->send_data)
 		out_data(l);
-	}
 }
 
 struct kdp_span kdp_link_tx(struct kdp_link *l, int64_t now_ms)
@@ -214,14 +252,16 @@ void kdp_link_tx_done(struct kdp_link *l, size_t n, int64_t now_ms)
 {
 	size_t left = l->out_len - l->out_sent;
 
-	l->out_sent += n < left ? n : left;
-	if (!l->out_len || l->out_sent < l->out_len)
+	if (n > left)
+		n = left;
+	if (!n)
 		return;
+	l->out_sent += n;
 	/* Patience counts from the last byte, not from the first. */
-	if (l->out_is_data && l->tx_state == KDP_TX_WAIT_ACK)
+	if (l->out_kind == KDP_OUT_DATA && l->tx_state == KDP_TX_WAIT_ACK)
 		l->deadline_ms = now_ms + l->ack_ms;
 	/* A target may lose a 62 that a packet follows at once. */
-	if (l->out_is_break)
+	if (l->out_kind == KDP_OUT_BREAK)
 		l->hold_ms = now_ms + l->rules->break_gap_ms;
 }
 
@@ -238,6 +278,11 @@ static bool id_is_legal(const struct kdp_link *l, uint32_t id)
 
 static void acknowledged(struct kdp_link *l)
 {
+	/* From here on the host's ids are the new ones. */
+	if (l->tx_id & l->rules->id_sync)
+		l->rx_id = l->rules->id_first;
+	l->sync_open = false;
+	l->last_sync = false;
 	l->tx_id = (l->tx_id ^ l->rules->id_flip) & ~l->rules->id_sync;
 	tx_idle(l);
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_ACKED });
@@ -252,7 +297,6 @@ static void got_ack(struct kdp_link *l, uint32_t id)
 static void host_lost(struct kdp_link *l)
 {
 	tx_idle(l);
-	l->rx_any = true;
 	l->stats.lost++;
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_LOST });
 }
@@ -274,20 +318,20 @@ static void got_resend(struct kdp_link *l, int64_t now_ms)
 
 static void host_got_reset(struct kdp_link *l, int64_t now_ms)
 {
-	bool answered = l->tx_state == KDP_TX_WAIT_RESET;
+	bool answered = l->reset_open;
 
 	/* A second answer: the target saw two of our RESETs. Answering it
 	 * would start a chain of RESETs without end. The ids stay right: what
 	 * the target repeats after it is a copy of what came after the first. */
-	if (!answered && l->reset_sent_ms != INT64_MIN &&
-	    now_ms - l->reset_sent_ms < 2 * (int64_t)l->rules->reset_ms)
+	if (!answered && now_ms - l->reset_sent_ms < RESET_LATE * (int64_t)l->rules->reset_ms)
 		return;
 	tx_idle(l);
 	ids_restart(l);
 	l->rx_any = false;
+	l->reset_open = false;
 	if (!answered) {
 		push_control(l, KDP_RESET, 0);
-		l->rx_last = KDP_RX_PLAIN;
+		l->reset_sent_ms = now_ms;
 	}
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_RESET, .answered = answered });
 }
@@ -295,6 +339,7 @@ static void host_got_reset(struct kdp_link *l, int64_t now_ms)
 static void target_got_reset(struct kdp_link *l, int64_t now_ms)
 {
 	ids_restart(l);
+	l->sync_open = false;
 	push_control(l, KDP_RESET, 0);
 	if (l->tx_state == KDP_TX_WAIT_ACK) {
 		l->send_data = true;
@@ -321,34 +366,49 @@ static void got_control(struct kdp_link *l, const struct kdp_frame *f, int64_t n
 
 static bool same_as_last(const struct kdp_link *l, const struct kdp_frame *f)
 {
-	return f->type == l->rx_last_type && f->payload.n == l->rx_last_len &&
-	       kdp_checksum(f->payload) == l->rx_last_sum;
+	return f->type == l->last_type && f->payload.n == l->last_len &&
+	       !memcmp(f->payload.p, l->last, l->last_len);
 }
 
-static void remember(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
+static void remember(struct kdp_link *l, const struct kdp_frame *f, bool sync, int64_t now_ms)
 {
-	l->rx_last_type = f->type;
-	l->rx_last_len = f->payload.n;
-	l->rx_last_sum = kdp_checksum(f->payload);
-	l->rx_last_ms = now_ms;
+	l->last_sync = sync;
+	l->maybe_copy = false;
+	l->last_ms = now_ms;
+	l->last_type = f->type;
+	l->last_len = f->payload.n;
+	memcpy(l->last, f->payload.p, f->payload.n);
 }
 
 /* The target starts over. Its first packet may come several times under the
  * same id, and the id alone does not tell a copy from yet another start. */
+static bool is_sync_copy(const struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
+{
+	return l->last_sync && same_as_last(l, f) && now_ms - l->last_ms < l->rules->sync_repeat_ms;
+}
+
 static bool accept_sync(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
 {
-	if (l->rx_last == KDP_RX_SYNC && same_as_last(l, f) &&
-	    now_ms - l->rx_last_ms < l->rules->sync_repeat_ms) {
-		l->rx_last_ms = now_ms;
+	if (is_sync_copy(l, f, now_ms)) {
+		l->last_ms = now_ms;
 		return false;
 	}
 	tx_idle(l);
 	ids_restart(l);
 	l->rx_id = (f->id & ~l->rules->id_sync) ^ l->rules->id_flip;
 	l->rx_any = false;
-	l->rx_last = KDP_RX_SYNC;
-	remember(l, f, now_ms);
+	l->reset_open = false;
+	remember(l, f, true, now_ms);
 	return true;
+}
+
+/* What a target says again after a RESET because it waits for an answer. The
+ * host may have forgotten it, so a copy is welcome. */
+static bool is_question(const struct kdp_frame *f)
+{
+	if (f->type == KDP_DEBUG_IO)
+		return f->payload.n >= 4 && kdp_get_u32(f->payload.p) == KDP_GET_STRING;
+	return f->type != KDP_STATE_MANIPULATE && f->type != KDP_TRACE_IO;
 }
 
 /* Whether a packet without the sync flag is new. */
@@ -356,27 +416,42 @@ static bool accept_plain(struct kdp_link *l, const struct kdp_frame *f, int64_t 
 {
 	bool copy;
 
-	if (l->rx_any) {
-		/* Its direction is known from here on. While a RESET is out,
-		 * its answer will put the id back. */
-		l->rx_id = f->id ^ l->rules->id_flip;
-		l->rx_any = l->tx_state == KDP_TX_WAIT_RESET;
-		if (l->rx_last == KDP_RX_BEFORE_RESET && l->rx_any && same_as_last(l, f))
-			return false;
-		l->rx_last = l->rx_any ? KDP_RX_BEFORE_RESET : KDP_RX_PLAIN;
-		remember(l, f, now_ms);
-		return true;
-	}
-	if (f->id != l->rx_id)
+	if (!l->rx_any && f->id != l->rx_id)
 		return false;
-	l->rx_id ^= l->rules->id_flip;
-	/* Sent before the target saw our RESET, and again after it because the
-	 * reset made it forget our ACK. A state change may come twice: it is
-	 * what the caller of reset waits for. */
-	copy = l->rx_last == KDP_RX_BEFORE_RESET && f->type != KDP_STATE_CHANGE64 &&
-	       same_as_last(l, f);
-	l->rx_last = KDP_RX_PLAIN;
+	l->rx_id = f->id ^ l->rules->id_flip;
+	l->rx_any = false;
+	/* A RESET makes the target forget our ACK. */
+	copy = l->role == KDP_HOST && l->maybe_copy && !is_question(f) && same_as_last(l, f);
+	remember(l, f, false, now_ms);
 	return !copy;
+}
+
+/* Whether the time is wrong for this packet: the ids on its way do not count,
+ * or may not. Without an ACK it comes again. */
+static bool is_early(const struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
+{
+	if (l->role == KDP_TARGET)
+		return l->sync_open;
+	if (f->id & l->rules->id_sync)
+		return l->tx_state == KDP_TX_WAIT_RESET && is_sync_copy(l, f, now_ms);
+	return l->tx_state == KDP_TX_WAIT_RESET;
+}
+
+/* A reply proves that its request arrived, though the ACK is lost; unless it
+ * may be the reply to an earlier request that the caller no longer waits for. */
+static void note_reply(struct kdp_link *l, uint16_t type)
+{
+	bool pending = l->tx_state == KDP_TX_WAIT_ACK && l->tx_type == KDP_STATE_MANIPULATE;
+
+	if (type == KDP_STATE_CHANGE64) {
+		/* A new stop: what was asked before is done with. */
+		l->replies_due = pending;
+	} else if (type == KDP_STATE_MANIPULATE) {
+		if (l->replies_due)
+			l->replies_due--;
+		if (pending && l->reply_proves)
+			acknowledged(l);
+	}
 }
 
 static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
@@ -390,6 +465,11 @@ static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_
 		return;
 	}
 	l->want_resend = false;
+	if (is_early(l, f, now_ms)) {
+		l->stats.rx_early++;
+		l->send_reset = l->role == KDP_HOST;
+		return;
+	}
 	push_control(l, KDP_ACKNOWLEDGE, f->id & ~l->rules->id_sync);
 	fresh = sync ? accept_sync(l, f, now_ms) : accept_plain(l, f, now_ms);
 	if (!fresh) {
@@ -397,15 +477,13 @@ static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_
 		return;
 	}
 	l->stats.rx_data++;
-	/* A reply proves that its request arrived, though the ACK is lost. */
-	if (l->role == KDP_HOST && l->tx_state == KDP_TX_WAIT_ACK &&
-	    l->tx_type == KDP_STATE_MANIPULATE && f->type == KDP_STATE_MANIPULATE)
-		acknowledged(l);
+	if (l->role == KDP_HOST)
+		note_reply(l, f->type);
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_DATA,
-	                                  .type = f->type,
-	                                  .id = f->id,
-	                                  .sync = sync,
-	                                  .payload = f->payload });
+					  .type = f->type,
+					  .id = f->id,
+					  .sync = sync,
+					  .payload = f->payload });
 }
 
 size_t kdp_link_feed(struct kdp_link *l, struct kdp_span in, int64_t now_ms)
@@ -502,10 +580,16 @@ int64_t kdp_link_deadline(const struct kdp_link *l)
 static void target_gave_up(struct kdp_link *l)
 {
 	tx_idle(l);
-	ids_restart(l);
-	l->tx_id |= l->rules->id_sync;
+	/* The host goes on with its old ids until it sees the flag. */
+	l->tx_id = l->rules->id_first | l->rules->id_sync;
 	l->contact = false;
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_GAVE_UP, .type = l->tx_type });
+}
+
+/* The medium is slow or stuck: a copy behind the packet would not help. */
+static bool data_in_transit(const struct kdp_link *l)
+{
+	return l->out_kind == KDP_OUT_DATA && l->out_sent < l->out_len;
 }
 
 static void ack_overdue(struct kdp_link *l, int64_t now_ms)
@@ -520,7 +604,7 @@ static void ack_overdue(struct kdp_link *l, int64_t now_ms)
 		target_gave_up(l);
 	} else {
 		l->tx_tries++;
-		l->send_data = true;
+		l->send_data = !data_in_transit(l);
 		l->deadline_ms = now_ms + l->ack_ms;
 	}
 }
@@ -529,6 +613,7 @@ static void reset_overdue(struct kdp_link *l, int64_t now_ms)
 {
 	if (l->resets && l->tx_tries >= l->resets) {
 		host_lost(l);
+		ids_unknown(l);
 		return;
 	}
 	l->tx_tries++;
@@ -538,6 +623,7 @@ static void reset_overdue(struct kdp_link *l, int64_t now_ms)
 
 void kdp_link_tick(struct kdp_link *l, int64_t now_ms)
 {
+	end_hold(l, now_ms);
 	if (now_ms < l->deadline_ms)
 		return;
 	switch (l->tx_state) {

@@ -57,7 +57,8 @@ struct kdp_link_config {
 	enum kdp_role role;
 	const struct kdp_link_rules *rules;
 	uint32_t ack_ms;   /* 0: as the rules say */
-	uint32_t resets;   /* RESETs in one synchronisation; 0: unlimited */
+	uint32_t resets;   /* RESETs in one synchronisation, those that data
+	                    * from the target calls for aside; 0: unlimited */
 };
 
 enum kdp_event_kind {
@@ -66,8 +67,9 @@ enum kdp_event_kind {
 	                   * over, everything known of it is stale */
 	KDP_EV_ACKED,     /* what kdp_link_send took has arrived */
 	KDP_EV_RESET,     /* ids are back at the start. answered: it was our own
-	                   * RESET. Target: repeat the pending packet (a packet
-	                   * still unacknowledged is repeated by the link) */
+	                   * RESET; otherwise what a host was sending is dropped.
+	                   * Target: repeat the pending packet (a packet still
+	                   * unacknowledged is repeated by the link) */
 	KDP_EV_RESEND,    /* target only, and only when nothing is pending: the
 	                   * host asks for the current event again */
 	KDP_EV_BREAK_IN,  /* target only */
@@ -89,6 +91,7 @@ struct kdp_event {
 /* Counters since kdp_link_init. */
 struct kdp_link_stats {
 	uint64_t rx_data, rx_dup, rx_bad, rx_resend, rx_reset;
+	uint64_t rx_early;    /* set aside unacknowledged: it will come again */
 	uint64_t tx_data, tx_repeat, tx_ack, tx_resend, tx_reset, tx_break;
 	uint64_t lost;
 };
@@ -102,14 +105,20 @@ enum kdp_tx_state {
 	 *   RESEND             -> stay, repeat
 	 *   time-out           -> stay, repeat; host after all tries -> IDLE,
 	 *                         LOST; target and abandonable -> IDLE, GAVE_UP
-	 *   host, MANIPULATE pending, new MANIPULATE comes: the reply proves
-	 *   that the request arrived -> IDLE, ACKED
+	 *   host, MANIPULATE pending, new MANIPULATE comes and no other reply
+	 *   can be due: it proves that the request arrived -> IDLE, ACKED
+	 *   host, data with sync -> IDLE, dropped
 	 *   RESET received     -> host: IDLE, dropped; target: stay, repeat
 	 *                         under the first id */
 	KDP_TX_WAIT_ACK,
 	/* Host only. RESET sent, its answer not here yet.
 	 *   RESET              -> IDLE, RESET(answered)
 	 *   data with sync     -> IDLE: the ids are known again
+	 *   other data         -> stay, RESET at once in place of an ACK. Who
+	 *                         sends data listens for its ACK, so this RESET
+	 *                         is heard and the packet comes again behind the
+	 *                         answer. An ACK could meet the wrong packet:
+	 *                         nobody knows which ids count.
 	 *   time-out           -> stay, repeat; after all tries -> IDLE, LOST */
 	KDP_TX_WAIT_RESET,
 };
@@ -125,17 +134,19 @@ struct kdp_link {
 
 	/* Receiving. */
 	uint32_t rx_id;            /* expected next */
-	bool rx_any;               /* host, before the first contact or while a
-	                            * RESET is out: any legal id is accepted */
+	bool rx_any;               /* host, before the first contact or after a
+	                            * RESET without answer: any legal id will do */
 	bool want_resend;          /* a bad packet was seen, no good one since */
 	int64_t fed_ms;            /* when bytes came last */
-	/* The last packet accepted, as far as a copy of it must be recognised
-	 * by more than its id. */
-	enum { KDP_RX_PLAIN, KDP_RX_SYNC, KDP_RX_BEFORE_RESET } rx_last;
-	uint16_t rx_last_type;
-	uint32_t rx_last_sum;
-	size_t rx_last_len;
-	int64_t rx_last_ms;
+	/* The last packet accepted, for when its id does not tell a copy of it
+	 * from a new one. */
+	bool last_sync;            /* it had the flag; nothing of ours was
+	                            * acknowledged since */
+	bool maybe_copy;           /* the ids began anew since */
+	uint16_t last_type;
+	size_t last_len;
+	int64_t last_ms;           /* when it, or a copy of it, came */
+	uint8_t last[KDP_MAX_PAYLOAD];
 
 	/* Sending. */
 	enum kdp_tx_state tx_state;
@@ -143,13 +154,20 @@ struct kdp_link {
 	uint32_t tx_tries;         /* transmissions since the packet or RESET
 	                            * was new, those asked for by RESEND aside */
 	uint32_t tx_resends;
-	bool contact;              /* target: has heard a packet */
+	bool contact;              /* has heard a packet */
+	bool sync_open;            /* target: a packet with the flag went out and
+	                            * none was acknowledged: the host may use
+	                            * its old ids or new ones */
 	bool abandonable;          /* the pending packet may be dropped */
 	bool repeated;             /* the pending packet was transmitted once */
+	unsigned replies_due;      /* host: so many may still come */
+	bool reply_proves;         /* the next reply is for the pending packet */
 	uint16_t tx_type;
 	int64_t deadline_ms;       /* for the state */
-	int64_t hold_ms;           /* no data, RESET or 62 before this */
-	int64_t reset_sent_ms;     /* late answers to it are no news */
+	int64_t hold_ms;           /* no data, RESET or 62 before this, or
+	                            * KDP_NEVER: no such wait */
+	bool reset_open;           /* a RESET of ours found no answer so far */
+	int64_t reset_sent_ms;     /* further answers to it are no news */
 	bool send_data, send_reset, send_break;
 	size_t data_len;           /* payload bytes of the pending packet */
 	uint8_t data[KDP_MAX_PAYLOAD];
@@ -157,7 +175,7 @@ struct kdp_link {
 	unsigned control_count;
 	uint8_t out[KDP_MAX_FRAME]; /* the packet being transmitted */
 	size_t out_len, out_sent;
-	bool out_is_data, out_is_break;
+	enum { KDP_OUT_CONTROL, KDP_OUT_RESET, KDP_OUT_BREAK, KDP_OUT_DATA } out_kind;
 
 	/* Events that are known and not pulled yet. */
 	struct kdp_event queue[4];
@@ -185,7 +203,8 @@ bool kdp_link_can_send(const struct kdp_link *l);
  * Ends with KDP_EV_RESET or KDP_EV_LOST. */
 void kdp_link_reset(struct kdp_link *l, int64_t now_ms);
 /* Host: stops waiting for an answer to RESET, without event: a running target
- * swallows RESETs. Any id will be accepted next. */
+ * swallows RESETs. Any id will be accepted next. An answer that comes after
+ * all is KDP_EV_RESET. */
 void kdp_link_reset_cancel(struct kdp_link *l);
 /* Host: sends one break-in byte. Repeat it about once a second, not faster,
  * and only while the target is believed to run. */
