@@ -257,14 +257,28 @@ static int serial_set_baud(struct serial *s, unsigned baud)
 	return KD_OK;
 }
 
+/* Not left to libserialport: its 0.1.1 says OK and leaves CRTSCTS set, and then
+ * a cable without CTS never sends a byte. */
+static int serial_set_no_flow(struct serial *s)
+{
+	struct termios2 t;
+
+	if (KD_FAULTY("read flow", EIO, ioctl(s->fd, TCGETS2, &t)) < 0)
+		return -1;
+	t.c_cflag &= ~CRTSCTS;
+	t.c_iflag &= ~(tcflag_t)(IXON | IXOFF | IXANY);
+	return KD_FAULTY("set flow", EIO, ioctl(s->fd, TCSETS2, &t));
+}
+
 static int serial_configure(struct serial *s, unsigned baud)
 {
+	/* First: the library refuses to set RTS while CRTSCTS is set. */
+	if (serial_set_no_flow(s) < 0)
+		return serial_fail_setting(s, "no flow control");
 	if (KD_FAULTY("set bits", EIO, (int)sp_set_bits(s->port, 8)) < 0 ||
 	    KD_FAULTY("set parity", EIO, (int)sp_set_parity(s->port, SP_PARITY_NONE)) < 0 ||
 	    KD_FAULTY("set stop bits", EIO, (int)sp_set_stopbits(s->port, 1)) < 0)
 		return serial_fail_setting(s, "8N1");
-	if (KD_FAULTY("set flow", EIO, (int)sp_set_flowcontrol(s->port, SP_FLOWCONTROL_NONE)) < 0)
-		return serial_fail_setting(s, "no flow control");
 	int err = serial_set_baud(s, baud ? baud : DEFAULT_BAUD);
 	if (err)
 		return err;

@@ -1,5 +1,7 @@
 # Tests of drivers/
-EXTRA_DIST += %D%/unit/driver_test.h
+EXTRA_DIST += %D%/unit/driver_test.h %D%/unit/serial_mock.h
+dist_check_SCRIPTS += %D%/unit/test_serial.sh
+TESTS += %D%/unit/test_serial.sh
 if HAVE_CMOCKA
 check_PROGRAMS += %D%/unit/test_fake %D%/unit/test_lock
 TESTS += %D%/unit/test_fake %D%/unit/test_lock
@@ -15,5 +17,16 @@ TESTS += %D%/unit/test_stream
 %C%_unit_test_stream_SOURCES = %D%/unit/test_stream.c
 %C%_unit_test_stream_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_stream_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
+endif
+if DRIVER_SERIAL
+if HAVE_UMOCKDEV
+check_PROGRAMS += %D%/unit/serial_mock %D%/unit/test_serial
+%C%_unit_serial_mock_SOURCES = %D%/unit/serial_mock.c
+%C%_unit_serial_mock_CPPFLAGS = $(AM_CPPFLAGS) $(UMOCKDEV_CFLAGS)
+%C%_unit_serial_mock_LDADD = $(UMOCKDEV_LIBS)
+%C%_unit_test_serial_SOURCES = %D%/unit/test_serial.c
+%C%_unit_test_serial_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_serial_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
+endif
 endif
 endif
