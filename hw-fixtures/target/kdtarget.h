@@ -1,0 +1,26 @@
+/* kdtarget's options and its run. SPDX-License-Identifier: MIT */
+#ifndef HW_FIXTURES_TARGET_KDTARGET_H
+#define HW_FIXTURES_TARGET_KDTARGET_H
+
+#include "hw-fixtures/target/carrier.h"
+#include "hw-fixtures/target/hostile.h"
+
+struct options {
+	enum { NO_CARRIER, ON_UNIX, ON_TCP, ON_PTY } on;
+	const char *address;           /* of the carrier; may be NULL for a pty */
+	uint16_t machine;
+	const struct tgt_quirks *quirks;
+	const struct hostile *hostile; /* NULL: well-behaved */
+	unsigned memory_mib;
+	uint64_t seed;
+	uint32_t ack_timeout_ms, tries;
+	uint32_t print_every_ms, module_every_ms, int3_every_ms; /* 0: never */
+	uint32_t garbage_first, drop_acks;
+	uint32_t no_reply_to;          /* an API number; 0: none */
+	bool wait, wrong_baud, plain_text, silent, stats, prompt_once, file_io_once;
+};
+
+/* Fills *o from the command line. Returns -1 to go on, or the exit status. */
+int options_parse(struct options *o, int argc, char **argv);
+
+#endif
