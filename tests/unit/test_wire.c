@@ -256,6 +256,9 @@ static void test_greeting_byte_by_byte(void **state)
 	check_good_greeting(kdw_greeting_parse_client, "KDCLIENT 1 kd/0.1.0\n", "kd/0.1.0", false);
 	check_good_greeting(kdw_greeting_parse_client, "KDCLIENT 1 kd/0.1.0 later\n", "kd/0.1.0",
 			    false);
+	check_good_greeting(kdw_greeting_parse_client,
+			    "KDCLIENT 1 12345678901234567890123456789012345678901234567\n",
+			    "12345678901234567890123456789012345678901234567", false);
 	/* What follows the line is not part of it. */
 	assert_int_equal(kdw_greeting_parse_client(&g, kdp_span("KDCLIENT 1 k\n\0\1\2\3", 17)), 13);
 }
@@ -317,7 +320,7 @@ static void test_greeting_malformed(void **state)
 		"KDCLIENT 1 k\x1b[\n",
 		"KDCLIENT 1 \xc3\xbc\n",
 		"KDCLIENT 9999999999 kd\n",
-		"KDCLIENT 1 a-name-that-takes-more-than-47-characters-to-spell\n",
+		"KDCLIENT 1 123456789012345678901234567890123456789012345678\n",
 	};
 	static const char *const server[] = {
 		"KDSRV 1 kdsrv\n",
