@@ -11,14 +11,28 @@ EXTRA_DIST += %D%/corpus
 fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
 
 fuzz_replays = \
-	%D%/replay_message
+	%D%/replay_connstr \
+	%D%/replay_message \
+	%D%/replay_wire
 fuzz_binaries = \
-	%D%/fuzz_message
+	%D%/fuzz_connstr \
+	%D%/fuzz_message \
+	%D%/fuzz_wire
+
+%C%_replay_connstr_SOURCES = %D%/fuzz_connstr.c %D%/replay.c
+%C%_replay_connstr_LDADD = libkdwire.a
+%C%_fuzz_connstr_LDADD = libkdwire.a
+%C%_fuzz_connstr_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_message_SOURCES = %D%/fuzz_message.c %D%/replay.c
 %C%_replay_message_LDADD = libkdproto.a
 %C%_fuzz_message_LDADD = libkdproto.a
 %C%_fuzz_message_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_wire_SOURCES = %D%/fuzz_wire.c %D%/replay.c
+%C%_replay_wire_LDADD = libkdwire.a libkdproto.a
+%C%_fuzz_wire_LDADD = libkdwire.a libkdproto.a
+%C%_fuzz_wire_LDFLAGS = $(fuzz_ldflags)
 
 check_PROGRAMS += $(fuzz_replays)
 TESTS += $(fuzz_replays)
