@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "drivers/driver.h"
+#include "drivers/fault.h"
 
 /* Nothing waits longer, and nothing that works waits nearly as long. */
 #define WAIT_MS 5000
@@ -119,6 +120,76 @@ static inline void must_exit_0(pid_t pid)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* ---- faults ----------------------------------------------------------- */
+
+#define NOTHING_FIRED 99
+
+/* A whole life of a driver, of which any call may fail. Returns 0, or what is
+ * wrong: a failure must have a reason and leave nothing open. */
+static inline int live(const struct kdd_ops *ops, const struct kdd_params *p)
+{
+	char error[256] = "";
+	uint8_t byte = 'x';
+	struct kdd *d;
+	int before = open_fds();
+	int err = kdd_open(&d, ops, p, error, sizeof(error));
+
+	if (err && (d || err > 0 || !error[0]))
+		return 1;
+	if (d) {
+		while (ops->status(d) == KDD_CONNECTING && wait_for(d, false))
+			continue;
+		ops->service(d);
+		ops->send(d, &byte, 1);
+		ops->recv(d, &byte, 1);
+		if (ops->status(d) == KDD_GONE && !d->error[0])
+			return 2;
+		kdd_close(d);
+	}
+	return open_fds() == before ? 0 : 3;
+}
+
+/* Lives once for each call that can fail, in a process of its own. after (may
+ * be NULL) looks at what each left behind. Must be the first of a program's
+ * tests: the children read KD_FAULT at the first of all calls. */
+static inline void live_with_faults(const struct kdd_ops *ops, const struct kdd_params *p,
+                                    void (*after)(void))
+{
+#ifdef KD_FAULT_INJECTION
+	unsigned n = 0;
+
+	for (int code = 0; code != NOTHING_FIRED; n++) {
+		char number[16];
+		int status;
+
+		fflush(NULL);
+		pid_t pid = fork();
+		if (pid == 0) {
+			snprintf(number, sizeof(number), "%u", n + 1);
+			setenv("KD_FAULT", number, 1);
+			int wrong = live(ops, p);
+			/* Not _exit: a leak checker wants to look. */
+			exit(wrong ? wrong : kd_fault_fired() ? 0 : NOTHING_FIRED);
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFEXITED(status));
+		code = WEXITSTATUS(status);
+		if (code != 0 && code != NOTHING_FIRED)
+			print_message("fault %u: %d\n", n + 1, code);
+		assert_true(code == 0 || code == NOTHING_FIRED);
+		if (after)
+			after();
+	}
+	assert_true(n > 2);
+#else
+	(void)ops;
+	(void)p;
+	(void)after;
+	print_message("configured without --enable-fault-injection\n");
+	skip();
+#endif
 }
 
 #endif

@@ -17,6 +17,15 @@ static struct kdd *open_script(const struct kdd_fake_script *script)
 	return must_open(&kdd_fake, &(struct kdd_params){ .script = script });
 }
 
+static void test_faults(void **state)
+{
+	static const struct kdd_fake_step steps[] = { KDD_FAKE_SEND("x"), KDD_FAKE_RECV("y") };
+	const struct kdd_fake_script script = { .steps = steps, .nsteps = COUNT(steps) };
+
+	(void)state;
+	live_with_faults(&kdd_fake, &(struct kdd_params){ .script = &script }, NULL);
+}
+
 static void test_table(void **state)
 {
 	(void)state;
@@ -221,6 +230,7 @@ static void test_pipe(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_table),
 		cmocka_unit_test(test_left_out),
 		cmocka_unit_test(test_open_error),

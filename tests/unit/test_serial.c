@@ -477,9 +477,37 @@ static void test_hangup_on_send(void **state)
 	kdd_close(d);
 }
 
+/* ---- faults ----------------------------------------------------------- */
+
+static int fault_control;
+static struct settings fault_before;
+
+static void must_be_restored(void)
+{
+	struct settings now = settings_of(MOCK_PLAIN, fault_control);
+
+	assert_memory_equal(&now, &fault_before, sizeof(now));
+	assert_int_equal(access(lock_path, F_OK), -1);
+}
+
+static void test_faults(void **state)
+{
+	struct kdd_params p = at(PLAIN, 57600);
+
+	(void)state;
+	fault_control = open_control(PLAIN);
+	make_odd(MOCK_PLAIN);
+	fault_before = settings_of(MOCK_PLAIN, fault_control);
+	live_with_faults(&kdd_serial, &p, must_be_restored);
+	/* What the lives sent. */
+	assert_int_equal(ioctl(cable(MOCK_PLAIN), TCFLSH, TCIFLUSH), 0);
+	close(fault_control);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_faults, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_settings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bauds, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_baud_mismatch, setup, teardown),

@@ -82,7 +82,7 @@ static int listen_unix(int type)
 	return listen_unix_at(path, type);
 }
 
-/* Both ways, then the other end goes, having said its last words. */
+/* Both ways. */
 static void must_talk(struct kdd *d, int peer)
 {
 	char buf[8];
@@ -675,9 +675,48 @@ static void test_tcp_errors(void **state)
 	assert_non_null(strstr(error, "cannot connect to 255.255.255.255 port 5005: "));
 }
 
+/* ---- faults ----------------------------------------------------------- */
+
+static void test_unix_faults(void **state)
+{
+	struct kdd_params p = at_path();
+	/* Takes the connections of all runs, which are fewer. */
+	int listener = listen_unix(SOCK_STREAM);
+
+	(void)state;
+	assert_int_equal(listen(listener, 100), 0);
+	live_with_faults(&kdd_stream, &p, NULL);
+	close(listener);
+}
+
+static void test_pty_faults(void **state)
+{
+	struct kdd_params p = at_path();
+	int master = make_pty();
+
+	(void)state;
+	live_with_faults(&kdd_stream, &p, NULL);
+	close(master);
+}
+
+static void test_tcp_faults(void **state)
+{
+	unsigned port;
+	int listener = listen_tcp(AF_INET, &port);
+	struct kdd_params p = { .port = "127.0.0.1", .tcp_port = port };
+
+	(void)state;
+	assert_int_equal(listen(listener, 100), 0);
+	live_with_faults(&kdd_stream, &p, NULL);
+	close(listener);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_unix_faults, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pty_faults, setup, teardown),
+		cmocka_unit_test(test_tcp_faults),
 		cmocka_unit_test_setup_teardown(test_unix, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unix_long_path, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unix_partial, setup, teardown),
