@@ -2,6 +2,7 @@
 if HAVE_CMOCKA
 kdproto_tests = \
 	%D%/unit/test_bytes \
+	%D%/unit/test_captures_decode \
 	%D%/unit/test_manipulate \
 	%D%/unit/test_message \
 	%D%/unit/test_names \
@@ -14,6 +15,9 @@ kdproto_test_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 kdproto_test_libs = libkdproto.a $(CMOCKA_LIBS)
 %C%_unit_test_bytes_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_bytes_LDADD = $(kdproto_test_libs)
+%C%_unit_test_captures_decode_SOURCES = %D%/unit/test_captures_decode.c %D%/unit/codec_test.h
+%C%_unit_test_captures_decode_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_captures_decode_LDADD = $(kdproto_test_libs)
 %C%_unit_test_manipulate_SOURCES = %D%/unit/test_manipulate.c %D%/unit/codec_test.h
 %C%_unit_test_manipulate_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_manipulate_LDADD = $(kdproto_test_libs)
@@ -28,3 +32,6 @@ kdproto_test_libs = libkdproto.a $(CMOCKA_LIBS)
 %C%_unit_test_statechange_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_statechange_LDADD = $(kdproto_test_libs)
 endif
+
+dist_check_SCRIPTS += %D%/unit/test_freestanding.sh %D%/unit/test_headers.sh
+TESTS += %D%/unit/test_freestanding.sh %D%/unit/test_headers.sh
