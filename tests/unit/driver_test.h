@@ -122,7 +122,19 @@ static inline void must_exit_0(pid_t pid)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* For tests that become someone else: named test_root_..., and left out, not
+ * skipped, because cmocka 1.1.5 reports a skipped test as failed in TAP. */
+static inline void leave_out_tests_of_root(void)
+{
+	if (geteuid() == 0)
+		return;
+	print_message("# not root, so no test_root_...\n");
+	cmocka_set_skip_filter("test_root_*");
+}
+
 /* ---- faults ----------------------------------------------------------- */
+
+#ifdef KD_FAULT_INJECTION
 
 #define NOTHING_FIRED 99
 
@@ -157,7 +169,6 @@ static inline int live(const struct kdd_ops *ops, const struct kdd_params *p)
 static inline void live_with_faults(const struct kdd_ops *ops, const struct kdd_params *p,
                                     void (*after)(void))
 {
-#ifdef KD_FAULT_INJECTION
 	unsigned n = 0;
 
 	for (int code = 0; code != NOTHING_FIRED; n++) {
@@ -183,13 +194,8 @@ static inline void live_with_faults(const struct kdd_ops *ops, const struct kdd_
 			after();
 	}
 	assert_true(n > 2);
-#else
-	(void)ops;
-	(void)p;
-	(void)after;
-	print_message("configured without --enable-fault-injection\n");
-	skip();
-#endif
 }
+
+#endif
 
 #endif

@@ -17,6 +17,8 @@ static struct kdd *open_script(const struct kdd_fake_script *script)
 	return must_open(&kdd_fake, &(struct kdd_params){ .script = script });
 }
 
+#ifdef KD_FAULT_INJECTION
+
 static void test_faults(void **state)
 {
 	static const struct kdd_fake_step steps[] = { KDD_FAKE_SEND("x"), KDD_FAKE_RECV("y") };
@@ -25,6 +27,8 @@ static void test_faults(void **state)
 	(void)state;
 	live_with_faults(&kdd_fake, &(struct kdd_params){ .script = &script }, NULL);
 }
+
+#endif
 
 static void test_table(void **state)
 {
@@ -230,7 +234,9 @@ static void test_pipe(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+#ifdef KD_FAULT_INJECTION
 		cmocka_unit_test(test_faults),
+#endif
 		cmocka_unit_test(test_table),
 		cmocka_unit_test(test_left_out),
 		cmocka_unit_test(test_open_error),
