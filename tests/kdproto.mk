@@ -3,6 +3,9 @@ if HAVE_CMOCKA
 kdproto_tests = \
 	%D%/unit/test_bytes \
 	%D%/unit/test_captures_decode \
+	%D%/unit/test_frame \
+	%D%/unit/test_link \
+	%D%/unit/test_link_target \
 	%D%/unit/test_manipulate \
 	%D%/unit/test_message \
 	%D%/unit/test_names \
@@ -18,6 +21,14 @@ kdproto_test_libs = libkdproto.a $(CMOCKA_LIBS)
 %C%_unit_test_captures_decode_SOURCES = %D%/unit/test_captures_decode.c %D%/unit/codec_test.h
 %C%_unit_test_captures_decode_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_captures_decode_LDADD = $(kdproto_test_libs)
+%C%_unit_test_frame_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_frame_LDADD = $(kdproto_test_libs)
+%C%_unit_test_link_SOURCES = %D%/unit/test_link.c %D%/unit/link_test.h
+%C%_unit_test_link_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_link_LDADD = $(kdproto_test_libs)
+%C%_unit_test_link_target_SOURCES = %D%/unit/test_link_target.c %D%/unit/link_test.h
+%C%_unit_test_link_target_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_link_target_LDADD = $(kdproto_test_libs)
 %C%_unit_test_manipulate_SOURCES = %D%/unit/test_manipulate.c %D%/unit/codec_test.h
 %C%_unit_test_manipulate_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_manipulate_LDADD = $(kdproto_test_libs)
