@@ -122,6 +122,8 @@ void kd_end_command(struct kd *k, int err);
 /* The stop, as it is shown to users. */
 void kd_show_stop(struct kd *k);
 void kd_show_banner(struct kd *k);
+/* Where the processor is: symbol, address, the instruction's bytes. */
+void kd_describe_place(struct kd *k, struct kd_buf *b);
 
 /* ---- arguments ------------------------------------------------------------------ */
 

@@ -171,7 +171,7 @@ static int cmd_writemem(struct kd *k, char *args)
 		char why[KD_ERROR_CAP];
 		snprintf(why, sizeof(why), "%s", k->c->error);
 		return kd_fail(k, err, "%.512s: not written: %.400s (%" PRIu64 " of %" PRIu64
-		               " bytes came)", file, why, o.total - o.left, o.total);
+		               " bytes were done)", file, why, o.total - o.left, o.total);
 	}
 	kd_json_str(&k->j, "file", file);
 	kd_json_hex(&k->j, "address", r.address);

@@ -45,7 +45,7 @@ static int cmd_vertarget(struct kd *k, char *args)
 	if (err)
 		return err;
 	bool nt = v->major >> 8 == 0, mp = v->flags & 1;
-	unsigned procs = k->t.sc.processors ? k->t.sc.processors : 1;
+	unsigned procs = kd_processors(&k->t);
 	kd_say(k, "%s%s Kernel Version %u %s (%u procs) %s %s\n", target_kind(v->major),
 	       nt ? target_name(v->minor) : "", v->minor, mp ? "MP" : "UP", procs,
 	       (v->major & 0xFF) == 0x0C ? "Checked" : "Free", kdp_machine_name(v->machine));
@@ -112,7 +112,7 @@ static int list_modules(struct kd *k, char *args, bool full)
 	kd_json_bool(&k->j, "complete", !cut && !fall_back);
 	if (cut)
 		return kd_fail(k, KD_ERR_PROTOCOL, "the module list is damaged or endless: "
-		               "shown are the first %zu entries", l->n);
+		               "shown is what came, %zu in all", l->n);
 	return KD_OK;
 }
 

@@ -73,10 +73,10 @@ static int show_all(struct kd *k)
 		       value_of(k, second32[2]));
 		show_flags(k, "");
 	}
-	char symbol[KD_SYMBOL_MAX];
-	kd_symbol(&k->t, kd_pc(&k->t), symbol);
-	if (symbol[0])
-		kd_say(k, "%s:\n", symbol);
+	struct kd_buf place = { 0 };
+	kd_describe_place(k, &place);
+	kd_say_text(k, kd_buf_text(&place), place.len);
+	kd_buf_free(&place);
 	kd_json_open(&k->j, "registers", '{');
 	for (const struct kdp_reg *r = kdp_context_regs(k->t.machine); r && r->name; r++)
 		if (r->group == KDP_REG_INTEGER || r->group == KDP_REG_SEGMENT)

@@ -116,12 +116,6 @@ static int one_number(struct kd *k, char **args, unsigned *number)
 
 static int bp_do(struct kd *k, char op, unsigned i)
 {
-	/* What sits in the target can be taken out only while that listens. */
-	if (op != 'e' && k->t.bp[i].written) {
-		int err = kd_target_need_stop(&k->t);
-		if (err)
-			return err;
-	}
 	return op == 'c' ? kd_bp_clear(&k->t, i) : kd_bp_enable(&k->t, i, op == 'e');
 }
 
@@ -201,8 +195,7 @@ static int cmd_tilde(struct kd *k, char *args)
 	unsigned n = 0;
 	char *p = args;
 	if (!*args) {
-		kd_say(k, "Processor %u of %u\n", k->t.processor,
-		       (unsigned)(k->t.sc.processors ? k->t.sc.processors : 1));
+		kd_say(k, "Processor %u of %u\n", k->t.processor, kd_processors(&k->t));
 		return KD_OK;
 	}
 	while (isdigit((unsigned char)*p) && n < 10000)
@@ -235,9 +228,9 @@ static int cmd_sxd(struct kd *k, char *args)
 }
 
 const struct kd_command kd_commands_run[] = {
-	{ "bc", KD_NEED_TARGET, cmd_bc, "bc number...|*", "clear breakpoints" },
-	{ "bd", KD_NEED_TARGET, cmd_bd, "bd number...|*", "disable breakpoints" },
-	{ "be", KD_NEED_TARGET, cmd_be, "be number...|*", "enable breakpoints" },
+	{ "bc", KD_NEED_STOP, cmd_bc, "bc number...|*", "clear breakpoints" },
+	{ "bd", KD_NEED_STOP, cmd_bd, "bd number...|*", "disable breakpoints" },
+	{ "be", KD_NEED_STOP, cmd_be, "be number...|*", "enable breakpoints" },
 	{ "bl", KD_NEED_NOTHING, cmd_bl, "bl", "list breakpoints" },
 	{ "bp", KD_NEED_STOP, cmd_bp, "bp addr", "set a breakpoint" },
 	{ "g", KD_NEED_STOP, cmd_g, "g", "let the target run" },

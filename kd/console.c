@@ -201,7 +201,7 @@ static void command_prompt(struct console *con)
 	if (k->t.state != KD_RUN_STOPPED)
 		snprintf(prompt, sizeof(prompt), "%s", k->t.state == KD_RUN_NONE ? "kd> "
 		                                                                   : "*BUSY* kd> ");
-	else if (k->t.sc.processors > 1)
+	else if (kd_processors(&k->t) > 1)
 		snprintf(prompt, sizeof(prompt), "%u: kd> ", k->t.processor);
 	else
 		snprintf(prompt, sizeof(prompt), "kd> ");

@@ -135,7 +135,7 @@ static int have_what_it_needs(struct kd *k, enum kd_need need)
 		return KD_OK;
 	if (!k->script)
 		return kd_target_need_stop(&k->t);
-	if (k->unreachable && k->t.state == KD_RUN_WAITING)
+	if (k->unreachable && k->t.state != KD_RUN_STOPPED)
 		return kd_fail(k, KD_ERR_GONE, "the target has not answered");
 	int err = kd_target_wait_stop(&k->t);
 	k->unreachable = err == KD_ERR_GONE;
@@ -149,7 +149,9 @@ static int run_command(struct kd *k, char *text)
 	if (!cmd)
 		return kd_fail(k, KD_ERR_INVALID, "Syntax error in '%.64s': no such command",
 		               text);
-	int err = have_what_it_needs(k, cmd->need);
+	int err = kd_target_settle(&k->t);
+	if (!err)
+		err = have_what_it_needs(k, cmd->need);
 	return err ? err : cmd->run(k, skip_blanks(text + n));
 }
 

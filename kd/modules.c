@@ -230,12 +230,21 @@ static int read_names(struct walk *w)
 	return err;
 }
 
+/* Lengths may count a NUL, or far too much. */
+static size_t name_length(const struct name_ref *n)
+{
+	size_t len = 0;
+	while (len + 2 <= n->got && kdp_get_u16(n->bytes + len))
+		len += 2;
+	return len;
+}
+
 static void name_modules(struct walk *w)
 {
 	struct kd_buf text = { 0 };
 	for (size_t i = 0; i < w->found.n; i++) {
 		kd_buf_clear(&text);
-		kd_buf_add_utf16(&text, w->names[i].bytes, w->names[i].got);
+		kd_buf_add_utf16(&text, w->names[i].bytes, name_length(&w->names[i]));
 		set_path(&w->found.m[i], kd_buf_text(&text));
 		set_name(w->t, &w->found.m[i]);
 	}

@@ -151,15 +151,15 @@ static void describe_load(struct kd *k, struct kd_buf *b)
 	kd_buf_putc(b, '\n');
 }
 
-static void describe_place(struct kd *k, struct kd_buf *b)
+void kd_describe_place(struct kd *k, struct kd_buf *b)
 {
 	char symbol[KD_SYMBOL_MAX], at[KD_ADDRESS_MAX];
-	uint64_t pc = k->t.sc.pc;
+	uint64_t pc = kd_pc(&k->t);
 	kd_symbol(&k->t, pc, symbol);
 	if (symbol[0])
 		kd_buf_printf(b, "%s:\n", symbol);
 	kd_buf_printf(b, "%s ", kd_address(&k->t, pc, at));
-	uint32_t n = k->t.have_report ? k->t.report.instruction_count : 0;
+	uint32_t n = k->t.have_report && pc == k->t.sc.pc ? k->t.report.instruction_count : 0;
 	for (uint32_t i = 0; i < n && i < 8; i++)
 		kd_buf_printf(b, "%02x", k->t.report.instructions[i]);
 	kd_buf_putc(b, '\n');
@@ -210,7 +210,7 @@ void kd_show_stop(struct kd *k)
 		describe_load(k, &b);
 	else
 		kd_buf_printf(&b, "Command string from the target\n");
-	describe_place(k, &b);
+	kd_describe_place(k, &b);
 	kd_tell(k, kd_buf_text(&b), b.len);
 	kd_buf_free(&b);
 }

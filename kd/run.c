@@ -23,10 +23,17 @@ static uint64_t wanted_dr7(struct kd_target *t)
 	return value | DR7_NEUTRAL;
 }
 
+/* Continue2 is laid out by machine; Continue is the same everywhere. */
+static bool known_machine(const struct kd_target *t)
+{
+	return t->machine == KDP_MACHINE_X86 || t->machine == KDP_MACHINE_AMD64 ||
+	       t->machine == KDP_MACHINE_ARM64;
+}
+
 int kd_resume(struct kd_target *t, uint32_t status, bool trace)
 {
 	struct kdp_manipulate m = { 0 };
-	if (t->machine == KDP_MACHINE_UNKNOWN) {
+	if (!known_machine(t)) {
 		m.api = KDP_CONTINUE;
 		m.cont.status = status;
 	} else {
@@ -94,17 +101,27 @@ static int skip_hard_breakpoint(struct kd_target *t, bool *skipped)
 	return err;
 }
 
-/* One step that the user does not get to see. The stop that follows is left
- * for the caller to look at. */
-static int hidden_step(struct kd_target *t)
+/* Resumes, and waits for a stop that the user does not get to see: it is
+ * left for the caller to look at. */
+static int run_hidden(struct kd_target *t, bool trace)
 {
-	unsigned long seq = t->stop_seq;
+	bool again = false, skipped;
 	t->internal = true;
-	int err = kd_resume(t, KDP_DBG_CONTINUE, true);
-	while (!err && t->stop_seq == seq)
-		err = kd_target_wait_stop(t);
-	if (!err)
-		err = kd_target_settle(t);
+	int err;
+	do {
+		unsigned long seq = t->stop_seq;
+		err = kd_resume(t, KDP_DBG_CONTINUE, trace && !again);
+		while (!err && t->stop_seq == seq)
+			err = kd_target_wait_stop(t);
+		if (!err)
+			err = kd_target_settle(t);
+		/* The trace flag outlives a break-in that comes in between. */
+		again = !err && kd_is_leftover(t);
+		if (again) {
+			t->leftover_taken = true;
+			err = skip_hard_breakpoint(t, &skipped);
+		}
+	} while (again && !err);
 	t->internal = false;
 	return err;
 }
@@ -131,7 +148,7 @@ int kd_run_on(struct kd_target *t, uint32_t status)
 		if (!err)
 			err = kd_bp_insert(t, pc);
 		if (!err)
-			err = hidden_step(t);
+			err = run_hidden(t, true);
 		if (err)
 			return err;
 		struct kd_breakpoint *bp = kd_bp_at(t, t->sc.pc);
@@ -177,7 +194,7 @@ static int trace_one(struct kd_target *t)
 	if (!err)
 		err = kd_bp_insert(t, pc);
 	if (!err)
-		err = hidden_step(t);
+		err = run_hidden(t, true);
 	return err;
 }
 
@@ -199,15 +216,8 @@ static int run_to(struct kd_target *t, uint64_t address)
 			return err;
 	}
 	err = kd_bp_insert(t, UINT64_MAX);
-	unsigned long seq = t->stop_seq;
-	t->internal = true;
 	if (!err)
-		err = kd_resume(t, KDP_DBG_CONTINUE, false);
-	while (!err && t->stop_seq == seq)
-		err = kd_target_wait_stop(t);
-	if (!err)
-		err = kd_target_settle(t);
-	t->internal = false;
+		err = run_hidden(t, false);
 	t->stepped = !err && lent && t->sc.pc == address &&
 	             t->sc.exception.code == KDP_EXC_BREAKPOINT;
 	return err;
@@ -228,8 +238,8 @@ int kd_step(struct kd_target *t, bool over)
 	bool skipped;
 	unsigned length = 0;
 	int err = kd_target_need_stop(t);
-	if (!err && t->machine == KDP_MACHINE_UNKNOWN)
-		err = kd_error(t->c, KD_ERR_STATE, "the target did not say what machine it is");
+	if (!err && !known_machine(t))
+		err = kd_error(t->c, KD_ERR_STATE, "this machine is not known to kd: no steps");
 	if (!err)
 		err = skip_hard_breakpoint(t, &skipped);
 	if (err)
@@ -262,10 +272,9 @@ int kd_switch_processor(struct kd_target *t, uint16_t processor)
 	int err = kd_target_need_stop(t);
 	if (err || processor == t->processor)
 		return err;
-	uint32_t count = t->sc.processors ? t->sc.processors : 1;
-	if (processor >= count)
+	if (processor >= kd_processors(t))
 		return kd_error(t->c, KD_ERR_INVALID, "%u is not a valid processor number, "
-		                "there are %u", processor, (unsigned)count);
+		                "there are %u", processor, kd_processors(t));
 	struct kdp_manipulate m = { .api = KDP_SWITCH_PROCESSOR };
 	struct kd_call call;
 	unsigned long seq = t->stop_seq;

@@ -13,6 +13,7 @@
 
 /* A leftover 62 is noticed at one of the first clock ticks. */
 #define LEFTOVER_BREAK_MS 1000
+#define MAX_PROCESSORS    2048 /* a larger count is not believed */
 #define BREAK_STATUS_CONTROL_C 1
 
 void kd_target_init(struct kd_target *t, struct kd_client *c, const struct kd_target_hooks *hooks)
@@ -33,6 +34,12 @@ void kd_target_free(struct kd_target *t)
 unsigned kd_pointer_size(const struct kd_target *t)
 {
 	return t->machine ? kdp_machine_pointer_size(t->machine) : 8;
+}
+
+unsigned kd_processors(const struct kd_target *t)
+{
+	uint32_t n = t->sc.processors;
+	return n >= 1 && n <= MAX_PROCESSORS ? n : 1;
 }
 
 uint64_t kd_canonical(const struct kd_target *t, uint64_t address)
@@ -62,7 +69,7 @@ static void start_over(struct kd_target *t)
 	not_stopped(t, KD_RUN_WAITING);
 	t->have_version = t->attached = false;
 	t->kernel_size = 0;
-	t->last_was_break = false;
+	t->break_seen = false;
 	kd_bp_forget(t);
 	kd_modules_forget(t);
 }
@@ -265,11 +272,10 @@ static bool is_break_in(struct kd_target *t)
 	return !kd_reg_read(t, name, &status, NULL) && status == BREAK_STATUS_CONTROL_C;
 }
 
-/* The stop that one 62 too many makes, right after a continue. */
-static bool is_leftover(struct kd_target *t)
+bool kd_is_leftover(struct kd_target *t)
 {
-	bool candidate = t->last_was_break && !t->leftover_taken && !t->break_asked &&
-	                 t->sc.pc == t->last_break_pc &&
+	bool candidate = t->break_seen && !t->leftover_taken && !t->break_asked &&
+	                 kd_canonical(t, t->sc.pc) == t->break_pc &&
 	                 kd_now_ms() - t->resumed_ms < LEFTOVER_BREAK_MS;
 	return candidate && is_break_in(t);
 }
@@ -302,17 +308,17 @@ int kd_target_settle(struct kd_target *t)
 	t->sc.pc = kd_canonical(t, t->sc.pc);
 	int bp_err = kd_bp_after_stop(t);
 	err = err ? err : bp_err;
-	if (!err && !t->internal && is_leftover(t)) {
+	if (t->internal)
+		return err;
+	if (!err && kd_is_leftover(t)) {
 		t->leftover_taken = true;
 		return kd_run_on(t, 0);
 	}
-	t->break_asked = false;
-	if (t->internal)
-		return err;
-	if (!err) {
-		t->last_was_break = is_break_in(t);
-		t->last_break_pc = t->sc.pc;
+	if (!err && is_break_in(t)) {
+		t->break_seen = true;
+		t->break_pc = t->sc.pc;
 	}
+	t->break_asked = false;
 	if (t->have_version && !t->attached) {
 		t->attached = true;
 		t->hooks.attached(t->hooks.ctx);
@@ -331,6 +337,7 @@ int kd_target_wait(struct kd_target *t)
 static int never_answered(struct kd_target *t)
 {
 	const char *link = t->link == KDW_LINK_WAITING ? "its device is away"
+	                   : t->heard && !t->stop_seq  ? "it talks, but does not stop"
 	                   : t->heard                  ? "it fell silent"
 	                                               : "it never answered";
 	return kd_error(t->c, KD_ERR_GONE, "no answer from the target %s: %s%s%s", t->trans, link,
@@ -346,12 +353,12 @@ int kd_target_wait_stop(struct kd_target *t)
 		if (t->gone)
 			return kd_error(t->c, KD_ERR_GONE, "the target's device is gone%s%s",
 			                t->notice[0] ? ": " : "", t->notice);
-		bool waiting = t->state == KD_RUN_WAITING;
 		err = kd_target_wait(t);
-		if (err == KD_ERR_TIMEOUT && waiting)
+		if (err != KD_ERR_TIMEOUT || t->state == KD_RUN_STOPPED)
+			continue;
+		if (t->state == KD_RUN_WAITING || !t->stop_seq)
 			return never_answered(t);
-		if (err == KD_ERR_TIMEOUT)
-			return kd_error(t->c, err, "the target runs and did not stop in time");
+		return kd_error(t->c, err, "the target runs and did not stop in time");
 	}
 	return err;
 }

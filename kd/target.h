@@ -85,10 +85,10 @@ struct kd_target {
 	int hit;                     /* breakpoint number, or -1 */
 	uint16_t processor;
 
-	/* Break-in: a second stop is left over when 62 was sent twice. */
+	/* Break-in: one stop more is left over when 62 was sent twice. */
 	bool break_asked;
-	bool last_was_break, leftover_taken;
-	uint64_t last_break_pc;
+	bool break_seen, leftover_taken;
+	uint64_t break_pc;
 	int64_t resumed_ms;
 
 	/* Registers of the processor, fetched when first wanted. */
@@ -120,6 +120,10 @@ int kd_target_break(struct kd_target *t);
 /* Deals with a stop that came in. */
 int kd_target_settle(struct kd_target *t);
 
+/* True at the break-in that one 62 too many makes right after a continue:
+ * nobody asked for it, so nobody shall see it. */
+bool kd_is_leftover(struct kd_target *t);
+
 /* One KD request. *call is started and must be dropped, also after an error;
  * reply->data points into it. A failure status is an error, unless any_status.
  * reply may be NULL for requests that KD does not answer. */
@@ -131,6 +135,8 @@ int kd_manipulate_end(struct kd_target *t, struct kd_call *call, const struct kd
                       struct kdp_manipulate *reply, bool any_status);
 
 unsigned kd_pointer_size(const struct kd_target *t);
+/* At least 1, whatever the target says. */
+unsigned kd_processors(const struct kd_target *t);
 uint64_t kd_canonical(const struct kd_target *t, uint64_t address);
 /* "fffff800`12345678" or "80401234". */
 const char *kd_address(const struct kd_target *t, uint64_t address, char out[KD_ADDRESS_MAX]);
