@@ -57,16 +57,16 @@ void kds_client_close_soon(struct kds_client *c)
 	timer_start(c, kds_client_backlog(c) ? FLUSH_MS : 0);
 }
 
-/* A reader that does not read must not fill our memory. */
+/* A reader that does not read must not fill our memory. It is told why, in
+ * case it comes back to read within the time that closing takes. */
 static void check_backlog(struct kds_client *c)
 {
-	if (c->state == KDS_CLIENT_CLOSING || kds_client_backlog(c) <= BACKLOG_MAX)
+	if (c->too_slow || kds_client_backlog(c) <= BACKLOG_MAX)
 		return;
+	c->too_slow = true;
 	kds_log(KDS_LOG_WARNING, "client", "%s: does not read what it is sent: hung up", c->who);
 	kds_client_event_text(c, KDW_EV_ENDING, -1, "disconnected: this client reads too slowly");
-	c->state = KDS_CLIENT_CLOSING;
-	bufferevent_disable(c->bev, EV_READ);
-	timer_start(c, 0);
+	kds_client_close_soon(c);
 }
 
 void kds_client_send(struct kds_client *c, uint16_t type, uint32_t id, struct kdp_span body)

@@ -24,6 +24,7 @@ struct kds_client {
 	struct event *more;        /* go on with input that is here already */
 	enum kds_client_state state;
 	bool trusted;              /* same user or same machine */
+	bool too_slow;             /* being hung up for not reading */
 	bool denied;               /* the timer ends a refused log-in */
 	const struct kdw_verifier *verifier;
 	struct kdw_auth auth;

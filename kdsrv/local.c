@@ -1,4 +1,6 @@
 /* A private server for one process. SPDX-License-Identifier: MIT */
+#include <config.h>
+
 #include "kdsrv/local.h"
 
 #include <errno.h>

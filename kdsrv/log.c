@@ -1,4 +1,6 @@
 /* Log lines. SPDX-License-Identifier: MIT */
+#include <config.h>
+
 #include "kdsrv/log.h"
 
 #include <stdarg.h>

@@ -1,4 +1,6 @@
 /* kdsrv: a KD connection server. SPDX-License-Identifier: MIT */
+#include <config.h>
+
 #include "kdsrv/server.h"
 
 #include <signal.h>

@@ -77,7 +77,9 @@ static const char *read_check(struct kds_op *op)
 	for (unsigned i = 0; i < op->ranges; i++) {
 		const uint8_t *p = op->body + READ_HEAD + (size_t)i * RANGE_LEN;
 
-		if (kdp_get_u64(p + 8) > UINT64_MAX - kdp_get_u64(p))
+		uint64_t length = kdp_get_u64(p + 8);
+
+		if (length && length - 1 > UINT64_MAX - kdp_get_u64(p))
 			return "READ: a range wraps around the address space";
 	}
 	op->space = op->body[0];

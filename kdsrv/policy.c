@@ -1,4 +1,6 @@
 /* What a client may have opened. SPDX-License-Identifier: MIT */
+#include <config.h>
+
 #include "kdsrv/policy.h"
 
 #include <fnmatch.h>

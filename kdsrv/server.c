@@ -1,6 +1,8 @@
 /* The server: what holds listeners, clients and targets together.
  * SPDX-License-Identifier: MIT
  */
+#include <config.h>
+
 #include "kdsrv/server.h"
 
 #include <fcntl.h>

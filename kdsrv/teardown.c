@@ -1,6 +1,8 @@
 /* The end of a server: by a client's .endpsrv, or by a signal.
  * SPDX-License-Identifier: MIT
  */
+#include <config.h>
+
 #include <stdio.h>
 #include <string.h>
 

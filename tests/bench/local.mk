@@ -1,1 +1,14 @@
-# tests/bench
+# make bench: figures, never pass or fail.
+bench_programs = %D%/bench_codec %D%/bench_host %D%/bench_target
+EXTRA_PROGRAMS += $(bench_programs)
+CLEANFILES += $(bench_programs)
+EXTRA_DIST += %D%/run.py
+
+%C%_bench_codec_LDADD = libkdproto.a
+%C%_bench_host_LDADD = libkdwire.a libkdproto.a $(CRYPTO_LIBS)
+%C%_bench_target_LDADD = libkdproto.a
+
+.PHONY: bench
+bench: all $(bench_programs)
+	top_builddir='$(abs_top_builddir)' top_srcdir='$(abs_top_srcdir)' \
+		$(PYTHON3) $(srcdir)/%D%/run.py
