@@ -63,6 +63,7 @@ static void step_break(struct kds_host *h, int64_t now_ms)
 {
 	kdp_link_break_in(link_of(h), now_ms);
 	h->breaks_sent++;
+	h->break_ms = now_ms;
 	h->step_ms = now_ms + BREAK_WAIT_MS;
 }
 
@@ -137,11 +138,15 @@ static void set_running(struct kds_host *h, int64_t now_ms)
 	h->prompt_pending = false;
 	h->exception_code = 0;
 	h->step = 0;
-	h->step_ms = KDP_NEVER;
 	if (!h->told_running)
 		kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_RUNNING });
 	h->told_running = true;
-	if (h->want_break)
+	if (!h->want_break)
+		h->step_ms = KDP_NEVER;
+	else if (h->breaks_sent && now_ms < h->break_ms + BREAK_WAIT_MS)
+		/* The last one may be on its way: two stop the target twice. */
+		h->step_ms = h->break_ms + BREAK_WAIT_MS;
+	else
 		step_break(h, now_ms);
 	kds_release_step(h, now_ms);
 }
@@ -273,8 +278,8 @@ static void lost(struct kds_host *h, const char *text, int64_t now_ms)
 		kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_LOST, .text = text });
 	h->up = false;
 	h->aligned = false;
-	fail_request(h, KD_ERR_GONE, text, now_ms);
 	look_for_target(h, now_ms);
+	fail_request(h, KD_ERR_GONE, text, now_ms);
 	kds_release_step(h, now_ms);
 }
 
@@ -537,8 +542,11 @@ static void stopped(struct kds_host *h, const struct kdp_state_change *sc, struc
 	h->want_break = false;
 	h->told_running = false;
 	if (!again) {
-		h->stray_breaks = h->breaks_sent > 1 ? h->breaks_sent - 1 : 0;
+		h->stray_breaks += h->breaks_sent;
 		h->breaks_sent = 0;
+		/* This stop is the work of one of them, or of none. */
+		if (h->stray_breaks && h->exception_code == KDP_EXC_BREAKPOINT)
+			h->stray_breaks--;
 	}
 	if (!kds_release_active(h))
 		kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_STOPPED, .payload = p });
@@ -708,6 +716,8 @@ static void handle(struct kds_host *h, const struct kdp_event *ev, int64_t now_m
 	}
 	send_request(h, now_ms);
 	send_answer(h, now_ms);
+	/* A release waits for the request that was under way. */
+	kds_release_step(h, now_ms);
 }
 
 /* ---- the calls -------------------------------------------------------- */

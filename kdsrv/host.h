@@ -87,6 +87,7 @@ struct kds_host {
 	unsigned step;
 	unsigned resets_sent;
 	unsigned breaks_sent;  /* since the last stop */
+	int64_t break_ms;      /* when the last one was sent */
 	unsigned stray_breaks; /* 62s that may cause one more stop */
 	bool told_silent, told_diagnosis;
 

@@ -1,1 +1,9 @@
-# tests/e2e
+# End-to-end tests: the real programs on Unix sockets, ptys and TCP. Each file
+# also runs alone; arguments are parts of names of tests:
+#   top_builddir=BUILD python3 tests/e2e/test_teardown.py killed
+e2e_tests = \
+	%D%/test_teardown.py
+TESTS += $(e2e_tests)
+EXTRA_DIST += $(e2e_tests) \
+	%D%/lib/kdclient.py \
+	%D%/lib/kdlib.py
