@@ -1,4 +1,5 @@
 # docs
 EXTRA_DIST += \
 	%D%/client-protocol.md \
-	%D%/connection-strings.md
+	%D%/connection-strings.md \
+	%D%/kd-protocol.md
