@@ -526,6 +526,7 @@ static void got_load(struct kds_host *h, const struct kdp_state_change *sc, stru
 		return;
 	}
 	kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_MODULE, .payload = p });
+	break_behind_load(h, now_ms);
 	continue_from_load(h, now_ms);
 }
 
@@ -540,6 +541,7 @@ static void stopped(struct kds_host *h, const struct kdp_state_change *sc, struc
 	h->state = KDS_STOPPED;
 	h->step_ms = KDP_NEVER;
 	h->want_break = false;
+	h->load_break_sent = false;
 	h->told_running = false;
 	if (!again) {
 		h->stray_breaks += h->breaks_sent;

@@ -421,9 +421,12 @@ static void attach_booting_and_break(void **state)
 	(void)state;
 	target_loads(r, "ntoskrnl.exe", BASE);
 	advance(r, 10);
-	assert_int_equal(r->h.state, KDS_RUNNING);
-	advance(r, 100);
+	/* The break-in is ahead of the continue, with a pause between them. */
 	assert_int_equal(r->breaks, 1);
+	assert_false(asked(r, KDP_CONTINUE));
+	advance(r, 100);
+	assert_true(asked(r, KDP_CONTINUE));
+	assert_int_equal(r->h.state, KDS_RUNNING);
 	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
 	advance(r, 5000);
 	assert_int_equal(count(r, KDS_EV_STOPPED), 1);
