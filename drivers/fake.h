@@ -49,9 +49,19 @@ struct kdd_fake_script {
 	unsigned pipe_end;           /* 0 or 1 */
 };
 
-#define KDD_FAKE_SEND(s)    { .kind = KDD_FAKE_EXPECT, .data = (s), .len = sizeof(s) - 1 }
-#define KDD_FAKE_RECV(s)    { .kind = KDD_FAKE_REPLY, .data = (s), .len = sizeof(s) - 1, .times = 1 }
-#define KDD_FAKE_GONE(text) { .kind = KDD_FAKE_HANGUP, .data = (text) }
+/* s is a string literal; its NUL does not count. */
+#define KDD_FAKE_SEND(s)                                                                           \
+	{                                                                                          \
+		.kind = KDD_FAKE_EXPECT, .data = (s), .len = sizeof(s) - 1                         \
+	}
+#define KDD_FAKE_RECV(s)                                                                           \
+	{                                                                                          \
+		.kind = KDD_FAKE_REPLY, .data = (s), .len = sizeof(s) - 1, .times = 1              \
+	}
+#define KDD_FAKE_GONE(text)                                                                        \
+	{                                                                                          \
+		.kind = KDD_FAKE_HANGUP, .data = (text)                                            \
+	}
 
 /* True when every step has been played. */
 bool kdd_fake_done(struct kdd *d);

@@ -27,23 +27,23 @@
 #include "drivers/lock.h"
 
 #define DEFAULT_BAUD 115200u
-#define SEND_MAX     4096u  /* more than any driver buffers at once */
+#define SEND_MAX     4096u /* more than any driver buffers at once */
 
 struct serial {
 	struct kdd base;
 	struct kdd_lock lock;
 	struct sp_port *port;
-	int fd;                          /* belongs to port */
+	int fd; /* belongs to port */
 	enum kdd_status status;
 	const char *self;
-	char device[PATH_MAX];           /* canonical: /dev/ttyUSB0 */
+	char device[PATH_MAX]; /* canonical: /dev/ttyUSB0 */
 	/* As they were before us. termios2, because only that holds a speed
 	 * outside the classic table. */
 	struct termios2 old_termios;
 	int old_lines;
 	bool has_info;
 	struct serial_struct old_info;
-	char latency_path[128];          /* empty: not changed */
+	char latency_path[128]; /* empty: not changed */
 	char old_latency[16];
 };
 
@@ -70,11 +70,11 @@ static int serial_fail_path(struct serial *s, const char *port)
 	if (errno == EACCES)
 		return kdd_fail_denied(&s->base, port);
 	if (errno == ENOENT || errno == ENOTDIR)
-		return kdd_fail(&s->base, KD_ERR_NOT_FOUND,
-		                "no such device: %s; check the name, and the cable of a USB adapter",
-		                port);
+		return kdd_fail(
+		    &s->base, KD_ERR_NOT_FOUND,
+		    "no such device: %s; check the name, and the cable of a USB adapter", port);
 	return kdd_fail(&s->base, kdd_err_of_errno(errno), "cannot find %s: %s", port,
-	                strerror(errno));
+			strerror(errno));
 }
 
 /* Follows links like /dev/serial/by-id/... and refuses what is no serial port
@@ -93,11 +93,10 @@ static int serial_resolve(struct serial *s, const char *port)
 		return KD_OK;
 	if (S_ISCHR(st.st_mode) && kdd_is_pty(st.st_rdev))
 		return kdd_fail(&s->base, KD_ERR_INVALID,
-		                "%s is a pty and no serial port: use com:pipe,port=%s", s->device,
-		                s->device);
+				"%s is a pty and no serial port: use com:pipe,port=%s", s->device,
+				s->device);
 	return kdd_fail(&s->base, KD_ERR_INVALID, "%s is %s, not a serial port%s", s->device,
-	                kdd_file_kind(st.st_mode),
-	                S_ISSOCK(st.st_mode) ? ": use com:pipe" : "");
+			kdd_file_kind(st.st_mode), S_ISSOCK(st.st_mode) ? ": use com:pipe" : "");
 }
 
 static int serial_fail_open(struct serial *s)
@@ -117,10 +116,10 @@ static int serial_fail_open(struct serial *s)
 	case ENODEV:
 	case EIO:
 		return kdd_fail(&s->base, KD_ERR_NOT_FOUND, "no hardware behind %s (%s)", s->device,
-		                strerror(error));
+				strerror(error));
 	}
 	return kdd_fail(&s->base, kdd_err_of_errno(error), "cannot open %s: %s", s->device,
-	                strerror(error));
+			strerror(error));
 }
 
 /* Learns how the port is set. */
@@ -130,15 +129,15 @@ static int serial_save(struct serial *s, int fd)
 		if (errno == EIO)
 			return serial_fail_open(s);
 		return kdd_fail(&s->base, KD_ERR_INVALID, "%s is not a tty (%s)", s->device,
-		                strerror(errno));
+				strerror(errno));
 	}
 	if (KD_FAULTY("TIOCMGET", EIO, ioctl(fd, TIOCMGET, &s->old_lines)) < 0) {
 		if (errno == EIO)
 			return serial_fail_open(s);
 		return kdd_fail(&s->base, KD_ERR_INVALID,
-		                "%s has no modem lines, so it is no serial port: use "
-		                "com:pipe,port=%s",
-		                s->device, s->device);
+				"%s has no modem lines, so it is no serial port: use "
+				"com:pipe,port=%s",
+				s->device, s->device);
 	}
 	return KD_OK;
 }
@@ -148,7 +147,7 @@ static int serial_probe(struct serial *s, int *out)
 {
 	struct stat st;
 	int fd = KD_FAULTY("open tty", EMFILE,
-	                   open(s->device, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
+			   open(s->device, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
 
 	if (fd < 0)
 		return serial_fail_open(s);
@@ -157,7 +156,7 @@ static int serial_probe(struct serial *s, int *out)
 		err = serial_fail_open(s);
 	else if (!S_ISCHR(st.st_mode))
 		err = kdd_fail(&s->base, KD_ERR_INVALID, "%s is %s, not a serial port", s->device,
-		               kdd_file_kind(st.st_mode));
+			       kdd_file_kind(st.st_mode));
 	else if (KD_FAULTY("flock", EWOULDBLOCK, flock(fd, LOCK_EX | LOCK_NB)) < 0)
 		err = kdd_fail_busy(&s->base, st.st_rdev, fd, s->self);
 	else
@@ -199,7 +198,8 @@ static void serial_low_latency(struct serial *s)
 {
 	char path[sizeof(s->latency_path)];
 
-	s->has_info = KD_FAULTY("TIOCGSERIAL", ENOTTY, ioctl(s->fd, TIOCGSERIAL, &s->old_info)) == 0;
+	s->has_info =
+	    KD_FAULTY("TIOCGSERIAL", ENOTTY, ioctl(s->fd, TIOCGSERIAL, &s->old_info)) == 0;
 	if (s->has_info) {
 		struct serial_struct info = s->old_info;
 
@@ -207,8 +207,8 @@ static void serial_low_latency(struct serial *s)
 		s->has_info = ioctl(s->fd, TIOCSSERIAL, &info) == 0;
 	}
 
-	int n = snprintf(path, sizeof(path), "/sys/class/tty/%s/device/latency_timer",
-	                 s->device + 5);
+	int n =
+	    snprintf(path, sizeof(path), "/sys/class/tty/%s/device/latency_timer", s->device + 5);
 	if (n < 0 || (size_t)n >= sizeof(path))
 		return;
 	int fd = KD_FAULTY("open latency", EMFILE, open(path, O_RDONLY | O_CLOEXEC));
@@ -234,7 +234,7 @@ static void serial_restore_latency(struct serial *s)
 static int serial_fail_setting(struct serial *s, const char *what)
 {
 	return kdd_fail(&s->base, errno == EINVAL ? KD_ERR_INVALID : KD_ERR_IO,
-	                "%s: cannot set %s: %s", s->device, what, strerror(errno));
+			"%s: cannot set %s: %s", s->device, what, strerror(errno));
 }
 
 /* A UART may say yes to a speed it does not have, and run at another one. */
@@ -242,18 +242,20 @@ static int serial_set_baud(struct serial *s, unsigned baud)
 {
 	struct termios2 now;
 
-	if (baud > INT_MAX || KD_FAULTY("set baud", EINVAL, (int)sp_set_baudrate(s->port, (int)baud)) < 0)
+	if (baud > INT_MAX ||
+	    KD_FAULTY("set baud", EINVAL, (int)sp_set_baudrate(s->port, (int)baud)) < 0)
 		return kdd_fail(&s->base, KD_ERR_INVALID, "%s: baud=%u is refused by the port: %s",
-		                s->device, baud, baud > INT_MAX ? "too large" : strerror(errno));
+				s->device, baud, baud > INT_MAX ? "too large" : strerror(errno));
 	if (KD_FAULTY("read baud", EIO, ioctl(s->fd, TCGETS2, &now)) < 0)
 		return serial_fail_setting(s, "baud");
 	/* Dividers seldom hit a speed exactly; a UART tolerates some 2 %. */
 	unsigned slack = baud / 50;
 	if (now.c_ospeed + slack < baud || now.c_ospeed > baud + slack)
-		return kdd_fail(&s->base, KD_ERR_INVALID,
-		                "%s: wanted baud=%u, but the port does %u; set both ends to a speed "
-		                "that it has",
-		                s->device, baud, now.c_ospeed);
+		return kdd_fail(
+		    &s->base, KD_ERR_INVALID,
+		    "%s: wanted baud=%u, but the port does %u; set both ends to a speed "
+		    "that it has",
+		    s->device, baud, now.c_ospeed);
 	return KD_OK;
 }
 
@@ -304,13 +306,12 @@ static int serial_fail_library(struct serial *s, enum sp_return err)
 /* Opens the port for the library and makes it exclusive. */
 static int serial_attach(struct serial *s)
 {
-	enum sp_return err = kd_fault("sp_get_port_by_name")
-	                         ? SP_ERR_MEM
-	                         : sp_get_port_by_name(s->device, &s->port);
+	enum sp_return err =
+	    kd_fault("sp_get_port_by_name") ? SP_ERR_MEM : sp_get_port_by_name(s->device, &s->port);
 	if (err != SP_OK)
 		return serial_fail_library(s, err);
 	err = kd_fault("sp_open") ? (errno = EMFILE, SP_ERR_FAIL)
-	                          : sp_open(s->port, SP_MODE_READ_WRITE);
+				  : sp_open(s->port, SP_MODE_READ_WRITE);
 	if (err != SP_OK) {
 		int failure = serial_fail_library(s, err);
 
@@ -321,8 +322,7 @@ static int serial_attach(struct serial *s)
 
 	struct stat st;
 	int result = KD_OK;
-	if (KD_FAULTY("fcntl", EIO, fcntl(s->fd, F_SETFD, FD_CLOEXEC)) < 0 ||
-	    fstat(s->fd, &st) < 0)
+	if (KD_FAULTY("fcntl", EIO, fcntl(s->fd, F_SETFD, FD_CLOEXEC)) < 0 || fstat(s->fd, &st) < 0)
 		result = serial_fail_open(s);
 	else if (KD_FAULTY("flock again", EWOULDBLOCK, flock(s->fd, LOCK_EX | LOCK_NB)) < 0)
 		result = kdd_fail_busy(&s->base, st.st_rdev, s->fd, s->self);
@@ -358,7 +358,7 @@ static int serial_open(struct kdd *d, const struct kdd_params *p)
 	if (err)
 		return err;
 	err = kdd_lock_take(&s->lock, d, p->lock_dir ? p->lock_dir : KDD_LOCK_DIR, s->device,
-	                    s->self);
+			    s->self);
 	if (err)
 		return err;
 	err = serial_probe(s, &probe);

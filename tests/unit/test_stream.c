@@ -13,17 +13,32 @@
 #include <grp.h>
 #include <signal.h>
 #include <netinet/in.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <termios.h>
+#include <time.h>
 
 #include "driver_test.h"
 
 static char dir[64], path[128];
+
+/* Takes the place of libc's, so that a test can let time pass. */
+static time_t clock_ahead_s;
+
+int clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	int result = (int)syscall(SYS_clock_gettime, clock, ts);
+
+	ts->tv_sec += clock_ahead_s;
+	return result;
+}
 
 static int setup(void **state)
 {
@@ -651,6 +666,88 @@ static void test_tcp_refused(void **state)
 	assert_int_equal(open_fds(), before);
 }
 
+/* A listener whose queue is full answers nobody. */
+static void test_tcp_silent(void **state)
+{
+	unsigned port;
+	int listener = listen_tcp(AF_INET, &port);
+	struct kdd_params p = { .port = "127.0.0.1", .tcp_port = port };
+	struct kdd *d[8];
+	struct pollfd fd;
+	int n = 0;
+	char wanted[128];
+
+	(void)state;
+	assert_int_equal(listen(listener, 0), 0);
+	do {
+		assert_true(n < 8);
+		d[n] = must_open(&kdd_stream, &p);
+		d[n]->ops->pollfds(d[n], false, &fd, 1);
+		assert_int_equal(fd.events, POLLOUT);
+		/* On loopback an answer is there before connect returns. */
+		d[n]->ops->service(d[n]);
+	} while (d[n]->ops->status(d[n]) == KDD_UP && ++n);
+
+	struct kdd *last = d[n++];
+	assert_int_equal(last->ops->status(last), KDD_CONNECTING);
+	int before_ms = last->ops->timeout_ms(last);
+	assert_true(before_ms > 0 && before_ms <= 10000);
+	clock_ahead_s += 4;
+	assert_true(last->ops->timeout_ms(last) <= before_ms - 4000);
+	last->ops->service(last);
+	assert_int_equal(last->ops->status(last), KDD_CONNECTING);
+	clock_ahead_s += 6;
+	assert_int_equal(last->ops->timeout_ms(last), 0);
+	last->ops->service(last);
+	assert_int_equal(last->ops->status(last), KDD_GONE);
+	assert_int_equal(last->ops->timeout_ms(last), -1);
+	snprintf(wanted, sizeof(wanted), "no answer from 127.0.0.1 port %u within 10 s", port);
+	assert_string_equal(last->error, wanted);
+	while (n > 0)
+		kdd_close(d[--n]);
+	close(listener);
+}
+
+/* In a network of its own, where 40000 is the only port that the kernel can
+ * choose for us. 0: as it should be. 77: cannot be tried here. */
+static int connect_to_self(void)
+{
+	struct kdd_params p = { .port = "127.0.0.1", .tcp_port = 40000 };
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	char error[256];
+	struct kdd *d;
+
+	if (unshare(CLONE_NEWNET) < 0)
+		return 77;
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	int range = open("/proc/sys/net/ipv4/ip_local_port_range", O_WRONLY);
+	if (ioctl(fd, SIOCSIFFLAGS, &lo) < 0 || write(range, "40000 40000", 11) != 11)
+		return 77;
+	if (kdd_open(&d, &kdd_stream, &p, error, sizeof(error)))
+		return 1;
+	while (d->ops->status(d) == KDD_CONNECTING && wait_for(d, false))
+		continue;
+	if (d->ops->status(d) != KDD_GONE)
+		return 2;
+	return strstr(d->error, "connection refused") ? 0 : 3;
+}
+
+static void test_root_tcp_self(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0)
+		_exit(connect_to_self());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		print_message("# no network namespaces here, so not tried\n");
+	else
+		assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void test_tcp_errors(void **state)
 {
 	struct kdd_params p = { .port = "no-such-host.invalid", .tcp_port = 5005 };
@@ -732,6 +829,8 @@ int main(void)
 		cmocka_unit_test(test_tcp_name),
 		cmocka_unit_test(test_tcp_v6),
 		cmocka_unit_test(test_tcp_refused),
+		cmocka_unit_test(test_tcp_silent),
+		cmocka_unit_test(test_root_tcp_self),
 		cmocka_unit_test(test_tcp_errors),
 	};
 
