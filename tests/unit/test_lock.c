@@ -143,6 +143,24 @@ static void test_held_by_self(void **state)
 	kdd_lock_release(&second);
 }
 
+/* Who removed our file by hand and made another keeps that one. */
+static void test_replaced(void **state)
+{
+	struct kdd_lock lock;
+	struct kdd d;
+	char other[160];
+
+	(void)state;
+	assert_int_equal(take(&lock, &d), KD_OK);
+	snprintf(other, sizeof(other), "%s.new", path);
+	assert_int_equal(link(path, other), 0);
+	assert_int_equal(unlink(path), 0);
+	write_pid(1);
+	kdd_lock_release(&lock);
+	assert_int_equal(access(path, F_OK), 0);
+	unlink(other);
+}
+
 static void test_held_by_other(void **state)
 {
 	struct kdd_lock lock;
@@ -360,6 +378,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_format, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_held_by_self, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_replaced, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_held_by_other, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stale, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_unreadable, setup, teardown),
