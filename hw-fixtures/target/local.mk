@@ -16,3 +16,32 @@ kdtarget_SOURCES = \
 	%D%/options.c \
 	%D%/sim_cpu.c
 kdtarget_LDADD = libdebuggee.a libkdproto.a
+dist_noinst_SCRIPTS += %D%/run-qemu.sh
+
+# The debuggee for bare metal has no libc, no sanitizers, and flags of its own.
+baremetal_dir = $(top_srcdir)/%D%
+baremetal_own = \
+	%D%/baremetal/boot.S \
+	%D%/baremetal/cpu.h \
+	%D%/baremetal/kernel.c \
+	%D%/baremetal/layout.h \
+	%D%/baremetal/link.ld \
+	%D%/baremetal/machine.c %D%/baremetal/machine.h \
+	%D%/baremetal/string.c
+EXTRA_DIST += $(baremetal_own)
+baremetal_cflags = $(KD_CFLAGS) -O2 -g -I$(top_srcdir) \
+	-ffreestanding -fno-builtin -fpie -fvisibility=hidden -mno-red-zone -mgeneral-regs-only \
+	-fno-stack-protector -fcf-protection=none -fno-omit-frame-pointer \
+	-fno-asynchronous-unwind-tables -fno-strict-aliasing
+baremetal_ldflags = -nostdlib -static -no-pie -Wl,-T,$(baremetal_dir)/baremetal/link.ld \
+	-Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments
+if BAREMETAL
+noinst_DATA = kdtarget.elf
+CLEANFILES += kdtarget.elf
+kdtarget.elf: $(baremetal_own) $(libdebuggee_a_SOURCES) $(libkdproto_a_SOURCES)
+	$(AM_V_GEN)sources=; \
+	for f in $(baremetal_own) $(libdebuggee_a_SOURCES) $(libkdproto_a_SOURCES); do \
+		case $$f in *.c | *.S) sources="$$sources $(top_srcdir)/$$f" ;; esac; \
+	done; \
+	$(CC) $(baremetal_cflags) $(baremetal_ldflags) -o $@ $$sources
+endif

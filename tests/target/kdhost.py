@@ -4,6 +4,9 @@ import socket
 import struct
 import time
 
+# Where the functions of both debuggees lie, from the kernel base.
+WORK, LEAF, STATUS_BREAK, INT3 = 0x1100, 0x1180, 0x1200, 0x1220
+
 DATA, CONTROL = 0x30303030, 0x69696969
 MANIPULATE, DEBUG_IO, ACK, RESEND, RESET, STATE, FILE_IO = 2, 3, 4, 5, 6, 7, 11
 FIRST, SYNC = 0x80800000, 0x800
@@ -174,3 +177,55 @@ class Host:
 
     def write(self, address, data):
         return self.request(0x3131, struct.pack('<QI', address, len(data)), data)[0]
+
+
+def equal(got, want):
+    assert got == want, 'got %r, want %r' % (got, want)
+
+
+def u32(b, at=0):
+    return struct.unpack_from('<I', b, at)[0]
+
+
+def u64(b, at=0):
+    return struct.unpack_from('<Q', b, at)[0]
+
+
+class Session:
+    """A host at a stopped target: one that waits in its initial break, or one
+    that is broken into."""
+
+    def __init__(self, path, wide=True, waits=True):
+        self.host, self.wide = Host.unix(path), wide
+        if not waits:
+            self.host.wait(DEBUG_IO)
+        self.state = self.host.stop() if waits else self.host.break_in()
+        version = self.host.request(0x3146)[1]
+        self.base, self.list, self.data = struct.unpack('<QQQ', version[16:40])
+
+    def pc(self):
+        return u64(self.state, 0x18)
+
+    def context(self):
+        return bytearray(self.host.request(0x3132)[2])
+
+    def skip_int3(self):
+        c, at, f = self.context(), 0xf8 if self.wide else 0xb8, '<Q' if self.wide else '<I'
+        struct.pack_into(f, c, at, struct.unpack_from(f, c, at)[0] + 1)
+        equal(self.host.request(0x3133, b'', bytes(c))[0], 0)
+
+    def breakpoint(self, address):
+        status, union, _ = self.host.request(0x3134, struct.pack('<Q', address))
+        equal(status, 0)
+        return u32(union, 8)
+
+    def go(self, trace=0):
+        self.host.go(trace=trace, wide=self.wide)
+
+    def stop(self):
+        self.state = self.host.stop()
+
+
+def region_word(offset, seed=0):
+    word = (offset // 8 + 1 + seed) * 0x9E3779B97F4A7C15 & 0xffffffffffffffff
+    return struct.pack('<Q', word ^ word >> 29)

@@ -3,73 +3,22 @@
 # SPDX-License-Identifier: MIT
 import json
 import os
-import signal
-import socket
 import struct
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from kdhost import DEBUG_IO, FILE_IO, RESEND, RESET, STATE, Host, Timeout  # noqa: E402
+from kdhost import (DEBUG_IO, LEAF, STATUS_BREAK, Session, equal, region_word,  # noqa: E402
+                    u32, u64)
 from tap import Target, run  # noqa: E402
 
-WORK, LEAF, STATUS_BREAK, INT3 = 0x1100, 0x1180, 0x1200, 0x1220
 MODULES = ['ntoskrnl.exe', 'hal.dll', 'kdcom.dll', 'disk.sys']
-
-
-def equal(got, want):
-    assert got == want, 'got %r, want %r' % (got, want)
-
-
-def u32(b, at=0):
-    return struct.unpack_from('<I', b, at)[0]
-
-
-def u64(b, at=0):
-    return struct.unpack_from('<Q', b, at)[0]
-
-
-class Session:
-    """A host at a target that waits in its initial break."""
-
-    def __init__(self, target, wide=True):
-        self.host, self.wide = Host.unix(target.path), wide
-        self.state = self.host.stop()
-        version = self.host.request(0x3146)[1]
-        self.base, self.list, self.data = struct.unpack('<QQQ', version[16:40])
-
-    def pc(self):
-        return u64(self.state, 0x18)
-
-    def context(self):
-        return bytearray(self.host.request(0x3132)[2])
-
-    def skip_int3(self):
-        c, at, f = self.context(), 0xf8 if self.wide else 0xb8, '<Q' if self.wide else '<I'
-        struct.pack_into(f, c, at, struct.unpack_from(f, c, at)[0] + 1)
-        equal(self.host.request(0x3133, b'', bytes(c))[0], 0)
-
-    def breakpoint(self, address):
-        status, union, _ = self.host.request(0x3134, struct.pack('<Q', address))
-        equal(status, 0)
-        return u32(union, 8)
-
-    def go(self, trace=0):
-        self.host.go(trace=trace, wide=self.wide)
-
-    def stop(self):
-        self.state = self.host.stop()
-
-
-def region_word(offset, seed=0):
-    word = (offset // 8 + 1 + seed) * 0x9E3779B97F4A7C15 & 0xffffffffffffffff
-    return struct.pack('<Q', word ^ word >> 29)
 
 
 def session(machine):
     wide = machine == 'amd64'
     with Target('--machine', machine, '--wait', '--stats', '--print-every', '50') as target:
-        s = Session(target, wide)
+        s = Session(target.path, wide)
         h = s.host
         equal([os.path.basename(n.replace('\\', '/')) for n, _ in h.loads], MODULES)
         assert 'boot complete' in ''.join(h.prints), h.prints
