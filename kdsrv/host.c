@@ -67,6 +67,11 @@ static void step_break(struct kds_host *h, int64_t now_ms)
 	h->step_ms = now_ms + BREAK_WAIT_MS;
 }
 
+static bool break_is_fresh(const struct kds_host *h, int64_t now_ms)
+{
+	return h->breaks_sent && now_ms < h->break_ms + BREAK_WAIT_MS;
+}
+
 static bool may_reset(const struct kds_host *h)
 {
 	return !h->config.resets || h->resets_sent < h->config.resets;
@@ -143,7 +148,7 @@ static void set_running(struct kds_host *h, int64_t now_ms)
 	h->told_running = true;
 	if (!h->want_break)
 		h->step_ms = KDP_NEVER;
-	else if (h->breaks_sent && now_ms < h->break_ms + BREAK_WAIT_MS)
+	else if (break_is_fresh(h, now_ms))
 		/* The last one may be on its way: two stop the target twice. */
 		h->step_ms = h->break_ms + BREAK_WAIT_MS;
 	else
@@ -505,6 +510,14 @@ static bool is_kernel_name(struct kdp_span path)
 	return false;
 }
 
+/* A break-in byte in front of the continue makes the target stop at its next
+ * poll. One that comes between two loads may be lost. */
+static void break_behind_load(struct kds_host *h, int64_t now_ms)
+{
+	if (h->want_break && !break_is_fresh(h, now_ms))
+		step_break(h, now_ms);
+}
+
 static void got_load(struct kds_host *h, const struct kdp_state_change *sc, struct kdp_span p,
 		     int64_t now_ms)
 {
@@ -541,7 +554,6 @@ static void stopped(struct kds_host *h, const struct kdp_state_change *sc, struc
 	h->state = KDS_STOPPED;
 	h->step_ms = KDP_NEVER;
 	h->want_break = false;
-	h->load_break_sent = false;
 	h->told_running = false;
 	if (!again) {
 		h->stray_breaks += h->breaks_sent;

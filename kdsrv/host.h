@@ -88,7 +88,6 @@ struct kds_host {
 	unsigned resets_sent;
 	unsigned breaks_sent;  /* since the last stop */
 	int64_t break_ms;      /* when the last one was sent */
-	bool load_break_sent;  /* a 62 went ahead of a load's continue */
 	unsigned stray_breaks; /* 62s that may cause one more stop */
 	bool told_silent, told_diagnosis;
 
