@@ -66,6 +66,7 @@ struct kds_server {
 	bool ending, end_answered;
 	struct kds_client *end_client;  /* who asked; NULL for a signal */
 	uint32_t end_id;
+	char end_text[KDW_MAX_STRING]; /* what could not be done */
 	struct event *end_timer;
 };
 
@@ -87,6 +88,8 @@ void kds_server_free(struct kds_server *s);
 
 /* teardown.c: by is shown to the other clients. client may be NULL. */
 void kds_server_end(struct kds_server *s, const char *by, struct kds_client *client, uint32_t id);
+/* For the answer to who ended it: a target could not be let go as it should. */
+void kds_server_add_last_words(struct kds_server *s, const char *target, const char *text);
 /* A target or client went away; leaves the loop when the last target has. */
 void kds_server_check_end(struct kds_server *s);
 

@@ -77,6 +77,7 @@ static void got_released(struct kds_target *t, const struct kds_host_event *ev)
 {
 	kds_log(ev->err ? KDS_LOG_WARNING : KDS_LOG_INFO, "target", "%s: session ended%s%s",
 		t->name, ev->text ? ": " : "", ev->text ? ev->text : "");
+	snprintf(t->last_words, sizeof(t->last_words), "%s", ev->text ? ev->text : "");
 	t->finished = true;
 }
 
@@ -230,6 +231,7 @@ static void device_gone(struct kds_target *t)
 		 t->driver->error[0] ? t->driver->error : "the device is gone");
 	close_driver(t);
 	if (t->state == KDS_TARGET_RELEASING) {
+		snprintf(t->last_words, sizeof(t->last_words), "%.190s", reason);
 		t->finished = true;
 		return;
 	}
@@ -391,14 +393,18 @@ static void finish(struct kds_target *t)
 {
 	struct kds_server *s = t->server;
 	struct kds_client *c;
+	char last_words[sizeof(t->last_words)];
 
+	memcpy(last_words, t->last_words, sizeof(last_words));
+	if (s->ending && last_words[0])
+		kds_server_add_last_words(s, t->name, last_words);
 	if (t->client && t->has_close_id) {
 		uint32_t id = t->close_id;
 
 		c = t->client;
 		/* The hardware is free before anyone reads that it is. */
 		kds_target_free(t);
-		kds_client_reply(c, id, KD_OK, NULL, kdp_span(NULL, 0));
+		kds_client_reply(c, id, KD_OK, last_words, kdp_span(NULL, 0));
 	} else {
 		kds_target_free(t);
 	}

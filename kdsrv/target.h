@@ -37,6 +37,7 @@ struct kds_target {
 	struct kds_host host;
 	bool has_close_id;
 	uint32_t close_id;             /* CLOSE to be answered */
+	char last_words[200];          /* what letting go of it left undone */
 	uint64_t ack_max_us;           /* longest from a read to the write after it */
 };
 

@@ -36,15 +36,24 @@ static void all_released(struct kds_server *s)
 
 	s->end_answered = true;
 	if (s->end_client)
-		kds_client_reply(s->end_client, s->end_id, KD_OK, NULL, kdp_span(NULL, 0));
+		kds_client_reply(s->end_client, s->end_id, KD_OK, s->end_text, kdp_span(NULL, 0));
 	TAILQ_FOREACH(c, &s->clients, entry)
 	kds_client_close_soon(c);
 	evtimer_add(s->end_timer, &tv);
 }
 
+void kds_server_add_last_words(struct kds_server *s, const char *target, const char *text)
+{
+	size_t have = strlen(s->end_text);
+
+	snprintf(s->end_text + have, sizeof(s->end_text) - have, "%s%s: %s", have ? "; " : "",
+		 target, text);
+}
+
 static void end_timer_fired(evutil_socket_t fd, short what, void *arg)
 {
 	struct kds_server *s = arg;
+	struct kds_target *t;
 
 	(void)fd;
 	(void)what;
@@ -53,6 +62,8 @@ static void end_timer_fired(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	kds_log(KDS_LOG_WARNING, "server", "a target did not let go in time; closed all the same");
+	TAILQ_FOREACH(t, &s->targets, entry)
+	kds_server_add_last_words(s, t->name, "did not let go in time; closed all the same");
 	close_everything(s);
 	kds_server_check_end(s);
 }

@@ -105,5 +105,253 @@ def killed(lab, moment):
     expect_clean(lab, server, target, address, byte)
 
 
+@test
+def left_stopped_when_asked(lab):
+    """flag 2 of OPEN, and kdsrv --leave-stopped, leave a target stopped"""
+    for options, flags in ((), BREAK_IN | LEAVE_STOPPED), (("--leave-stopped",), BREAK_IN):
+        server, target = lab.server(*options), lab.target("--print-every", "50")
+        c = lab.closing(Client(server))
+        c.attach(target, flags)
+        c.set_breakpoint(c.base + UNUSED)
+        c.ok(CLOSE)
+        n = lab.closing(Client(server))
+        n.attach(target, 0)
+        n.wait_event(EV_STOPPED, 5)
+        n.version()
+        check(n.read(n.base + UNUSED, 1) != b"\xcc", "the breakpoint is still there")
+        equal([k for k, _ in n.events if k == EV_PRINT], [], "prints of a stopped target")
+
+
+@test
+def left_stopped_in_a_bug_check(lab):
+    """a target in a bug check is evidence: it stays stopped for the next client"""
+    server, target = lab.server(), lab.target("--print-every", "50")
+    c = lab.closing(Client(server))
+    c.attach(target)
+    c.command("crash")
+    c.go()
+    c.wait_event(EV_STOPPED)
+    matches("bug check", c.ok(CLOSE).text, "reply to CLOSE")
+    n = lab.closing(Client(server))
+    n.attach(target, 0)
+    n.wait_event(EV_STOPPED, 5)
+
+
+@cases(["amd64", "x86"])
+def reboot_by_request(lab, machine):
+    """the target is told to reboot: clients are told, the link goes on"""
+    server, target = lab.server(), lab.target("--wait", "--machine", machine)
+    c = lab.closing(Client(server))
+    c.attach(target, 0)
+    c.wait_event(EV_STOPPED)
+    c.version()
+    c.set_breakpoint(c.work())
+    c.manipulate(0x313B)
+    c.wait_event(EV_REBOOT)
+    c.wait_event(EV_STOPPED)
+    c.version()
+    check(c.read(c.work(), 1) != b"\xcc", "a breakpoint outlived the reboot")
+
+
+@test
+def reboot_by_itself(lab):
+    """the machine restarts behind its socket: the client is told, no restart of kdsrv"""
+    server, target = lab.server(), lab.target("--wait")
+    c = lab.closing(Client(server))
+    c.attach(target.trans + ",reconnect", 0)
+    c.wait_event(EV_STOPPED)
+    pending = c.send(READ, c.read_request((0, 1 << 40)))
+    target.kill()
+    c.wait_link(WAITING)
+    equal(c.wait_reply(pending).err, GONE, "the read that was under way")
+    equal(c.call(READ, c.read_request((0, 1))).err, GONE, "a read meanwhile")
+    lab.target("--wait", path=target.path)
+    c.wait_link(UP)
+    c.wait_event(EV_STOPPED)
+    c.version()
+    equal(c.read(c.base, 2), b"MZ", "the kernel after all that")
+
+
+@test
+def waits_for_a_device(lab):
+    """reconnect: OPEN of a device that is not there yet waits for it"""
+    server = lab.server()
+    path = lab.path("later.sock")
+    c = lab.closing(Client(server))
+    equal(c.open("com:pipe,reconnect,port=" + path).err, OK, "OPEN")
+    c.wait_link(WAITING)
+    lab.target(path=path)
+    c.wait_event(EV_STOPPED)
+
+
+@test
+def vanishes_for_good(lab):
+    """without reconnect: the client is told, may close, and may open it again later"""
+    server, target = lab.server(), lab.target()
+    c = lab.closing(Client(server))
+    c.attach(target)
+    target.kill()
+    c.wait_link(LINK_GONE)
+    equal(c.call(READ, c.read_request((0, 1))).err, GONE, "READ")
+    c.ok(PING)
+    c.ok(CLOSE)
+    reply = c.open(target)
+    equal(reply.err, NOT_FOUND, "OPEN of what is gone: %s" % reply.text)
+    matches("com:pipe,port=%s: " % target.path, reply.text, "the text")
+    lab.target(path=target.path)
+    c.attach(target)
+
+
+@test
+def falls_silent_and_comes_back(lab):
+    """a stopped target hangs: LOST, and the link re-syncs when it is back"""
+    server, target = lab.server(), lab.target()
+    c = lab.closing(Client(server))
+    c.attach(target)
+    target.signal(signal.SIGSTOP)
+    pending = c.send(READ, c.read_request((c.base, 16)))
+    c.wait_link(LOST, 20)
+    equal(c.wait_reply(pending).err, GONE, "the read")
+    target.signal(signal.SIGCONT)
+    c.wait_link(UP)
+    c.wait_event(EV_STOPPED)
+    equal(c.read(c.base, 2), b"MZ", "memory")
+
+
+# ---- the end of a server -----------------------------------------------------
+
+def port_is_closed(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) != 0
+
+
+def expect_ended(server, began):
+    equal(server.wait(END_S), 0, "kdsrv's exit status")
+    check(time.monotonic() - began < END_S, "took %g s" % (time.monotonic() - began))
+    check(port_is_closed(server.port), "the port is open")
+
+
+def two_sessions(lab, server):
+    """Two clients with stopped targets that hold a breakpoint, and an idle one."""
+    sessions = []
+    for name in "one", "two":
+        target = lab.target("--print-every", "50")
+        c = lab.closing(Client(server, who=name))
+        c.attach(target)
+        sessions.append((c, target, c.work(), c.read(c.work(), 1)))
+        c.set_breakpoint(c.work())
+    return sessions, lab.closing(Client(server))
+
+
+def expect_targets_free(lab, sessions):
+    server = lab.server()
+    for _, target, address, byte in sessions:
+        expect_clean(lab, server, target, address, byte)
+
+
+@test
+def end_server(lab):
+    """.endpsrv: others are told by whom, sessions end, exit 0, sockets are gone"""
+    server = lab.server(transports=["tcp:port=" + port_range(), "npipe:pipe=lab"])
+    sessions, idle = two_sessions(lab, server)
+    pipe = os.path.join(lab.dir, "kdsrv/lab")
+    check(os.path.exists(pipe), "no socket at %s" % pipe)
+    began = time.monotonic()
+    equal(sessions[0][0].call(END_SERVER).err, OK, "END_SERVER")
+    check(not os.path.exists(pipe), "%s is still there" % pipe)
+    for c in sessions[1][0], idle:
+        matches("^one ", take_text(c.wait_event(EV_ENDING))[0], "who ended it")
+        c.wait_closed()
+    sessions[0][0].wait_closed()
+    equal([k for k, _ in sessions[0][0].events if k == EV_ENDING], [], "told to the caller")
+    expect_ended(server, began)
+    expect_targets_free(lab, sessions)
+
+
+@cases([signal.SIGTERM, signal.SIGINT], lambda s: s.name)
+def end_by_signal(lab, sig):
+    """the same by a signal"""
+    server = lab.server(transports=["tcp:port=" + port_range(), "npipe:pipe=lab"])
+    sessions, idle = two_sessions(lab, server)
+    began = time.monotonic()
+    server.signal(sig)
+    matches(sig.name, take_text(idle.wait_event(EV_ENDING))[0], "who ended it")
+    for c in sessions[0][0], sessions[1][0], idle:
+        c.wait_closed()
+    expect_ended(server, began)
+    expect_targets_free(lab, sessions)
+
+
+@cases(["END_SERVER", "SIGTERM"])
+def end_with_a_hung_target(lab, how):
+    """within 5 s, also when a target hangs"""
+    server, target, good = lab.server(), lab.target(), lab.target("--print-every", "50")
+    c, d = lab.closing(Client(server)), lab.closing(Client(server))
+    c.attach(target)
+    c.set_breakpoint(c.work())
+    d.attach(good)
+    address, byte = d.work(), d.read(d.work(), 1)
+    d.set_breakpoint(address)
+    target.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    if how == "SIGTERM":
+        server.signal(signal.SIGTERM)
+    else:
+        reply = c.call(END_SERVER)
+        equal(reply.err, OK, "END_SERVER")
+        matches("target did not answer|breakpoints", reply.text, "what could not be done")
+    expect_ended(server, began)
+    expect_clean(lab, lab.server(), good, address, byte)
+
+
+@test
+def end_with_a_silent_target(lab):
+    """the same with a target that never said a word"""
+    server, target = lab.server(), lab.target("--silent")
+    c = lab.closing(Client(server))
+    equal(c.open(target).err, OK, "OPEN")
+    began = time.monotonic()
+    equal(c.call(END_SERVER).err, OK, "END_SERVER")
+    expect_ended(server, began)
+
+
+@test
+def caller_dies(lab):
+    """.endpsrv goes on when the client that asked for it is killed"""
+    server, target = lab.server(), lab.target()
+    c = lab.closing(Client(server))
+    c.attach(target)
+    target.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    c.send(END_SERVER)
+    c.close()
+    expect_ended(server, began)
+
+
+@test
+def killed_server(lab):
+    """after SIGKILL the next start takes over the socket and says so"""
+    first = lab.server(transports=["npipe:pipe=lab"])
+    target = lab.target("--print-every", "50")
+    c = lab.closing(Client(first))
+    c.attach(target)
+    first.kill()
+    path = os.path.join(lab.dir, "kdsrv/lab")
+    check(os.path.exists(path), "the socket did not stay: nothing to test")
+    second = lab.server(transports=["npipe:pipe=lab"])
+    second.wait_text("kdsrv/lab: .*taken over", stream="err")
+    n = lab.closing(Client(second))
+    n.attach(target)
+    check(n.version(), "no answer")
+    # A living one is left alone.
+    third = lab.run("kdsrv", "-t", "npipe:pipe=lab")
+    equal(third.status, 1, "a second server on one socket")
+    matches("kdsrv/lab: in use", third.err, "why")
+    n.ok(PING)
+    second.signal(signal.SIGTERM)
+    equal(second.wait(), 0, "exit status")
+    check(not os.path.exists(path), "the socket is left")
+
+
 if __name__ == "__main__":
     main()
