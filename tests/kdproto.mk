@@ -3,6 +3,7 @@ if HAVE_CMOCKA
 kdproto_tests = \
 	%D%/unit/test_bytes \
 	%D%/unit/test_captures_decode \
+	%D%/unit/test_captures_link \
 	%D%/unit/test_frame \
 	%D%/unit/test_link \
 	%D%/unit/test_link_target \
@@ -21,6 +22,8 @@ kdproto_test_libs = libkdproto.a $(CMOCKA_LIBS)
 %C%_unit_test_captures_decode_SOURCES = %D%/unit/test_captures_decode.c %D%/unit/codec_test.h
 %C%_unit_test_captures_decode_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_captures_decode_LDADD = $(kdproto_test_libs)
+%C%_unit_test_captures_link_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_captures_link_LDADD = $(kdproto_test_libs)
 %C%_unit_test_frame_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_frame_LDADD = $(kdproto_test_libs)
 %C%_unit_test_link_SOURCES = %D%/unit/test_link.c %D%/unit/link_test.h
