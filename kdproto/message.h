@@ -195,12 +195,22 @@ struct kdp_manipulate {
 		struct { uint32_t msr, low, high; } msr;         /* 3152 3153 */
 		struct { uint32_t type, bus, slot, offset, length; } bus; /* 3157 3158 */
 		struct { uint64_t address, length; uint32_t pattern_length; } search; /* 3156 */
+		/* 315B */
 		struct { uint64_t address; uint32_t length; uint16_t flags, pattern_length; } fill;
 		struct { uint64_t address; uint32_t space, flags; } query; /* 315C */
-		struct { uint64_t address; uint32_t flags, calls, max_calls, min, max, total; } internal; /* 3142 3143 */
+		/* 3142 3143 */
+		struct {
+			uint64_t address;
+			uint32_t flags, calls, max_calls, min, max, total;
+		} internal;
 		struct { uint64_t address; uint32_t count; } special; /* 313F 3140 */
 		struct { uint32_t count, status; } breakpoint_ex; /* 3147 3148 */
-		struct { uint64_t address, instruction; uint32_t handle; uint8_t size, alignment; } custom; /* 315E */
+		/* 315E */
+		struct {
+			uint64_t address, instruction;
+			uint32_t handle;
+			uint8_t size, alignment;
+		} custom;
 		struct { uint32_t partition; } partition;        /* 315D */
 	};
 	struct kdp_span data;      /* after the fixed 56 bytes */

@@ -75,12 +75,13 @@ static void on_state_change(struct session *s, struct kdp_span payload)
 	struct kdp_state_change *sc = &s->change;
 
 	assert_int_equal(kdp_state_change_decode(sc, keep(&s->kept_change, payload)), KD_OK);
-	assert_int_equal(kdp_control_report_decode(&s->report, KDP_MACHINE_X86, sc->control), KD_OK);
+	assert_int_equal(kdp_control_report_decode(&s->report, KDP_MACHINE_X86, sc->control),
+			 KD_OK);
 	assert_int_equal(sc->processors, 1);
 	assert_int_equal(s->report.instruction_count, 16);
 	check_encoded(buf,
-	              kdp_state_change_encode(buf, sizeof(buf), sc, KDP_MACHINE_X86, &s->report),
-	              payload);
+		      kdp_state_change_encode(buf, sizeof(buf), sc, KDP_MACHINE_X86, &s->report),
+		      payload);
 	if (sc->new_state == KDP_EXCEPTION) {
 		s->exceptions++;
 		assert_non_null(kdp_exception_name(sc->exception.code));
@@ -147,12 +148,11 @@ static void on_frame(struct session *s, const struct kdp_frame *f, bool from_hos
 	case KDP_DEBUG_IO:
 		assert_false(from_host);
 		s->prints++;
-		assert_int_equal(kdp_debug_io_decode(&s->print, keep(&s->kept_print, f->payload),
-		                                     false),
-		                 KD_OK);
+		assert_int_equal(
+		    kdp_debug_io_decode(&s->print, keep(&s->kept_print, f->payload), false), KD_OK);
 		assert_int_equal(s->print.api, KDP_PRINT_STRING);
 		check_encoded(buf, kdp_debug_io_encode(buf, sizeof(buf), &s->print, false),
-		              f->payload);
+			      f->payload);
 		break;
 	default:
 		fail_msg("packet type %u", f->type);
@@ -265,10 +265,10 @@ static void check_context(struct session *s, const char *text)
 	assert_int_equal(reg(s, "fs"), s->report.fs);
 	if (strstr(text, "flags "))
 		assert_int_equal(reg(s, "contextflags"), hex_after(text, "flags "));
-	if (strstr(text, "eax "))
-		assert_non_null(kdp_break_status_name(hex_after(text, "eax ")));
-	if (strstr(text, "eax "))
+	if (strstr(text, "eax ")) {
 		assert_int_equal(reg(s, "eax"), hex_after(text, "eax "));
+		assert_non_null(kdp_break_status_name(reg(s, "eax")));
+	}
 }
 
 static void check_stop(struct session *s, const char *text)
@@ -301,7 +301,8 @@ static void check_status(struct session *s, const char *text)
 	if (strstr(text, "handle "))
 		assert_int_equal(s->reply.breakpoint.handle, hex_after(text, "handle "));
 	if (strstr(text, "count "))
-		assert_int_equal(s->reply.memory.actual, strtoul(strstr(text, "count ") + 6, NULL, 10));
+		assert_int_equal(s->reply.memory.actual,
+				 strtoul(strstr(text, "count ") + 6, NULL, 10));
 	if (strstr(text, "len "))
 		assert_int_equal(s->kept_reply.n, strtoul(strstr(text, "len ") + 4, NULL, 10));
 }
@@ -324,15 +325,15 @@ static void check_module(struct session *s, const char *text)
 
 	s->module_remarks++;
 	assert_int_equal(kdp_manipulate_decode(&entry,
-	                                       kdp_span(s->kept_entry.bytes, s->kept_entry.n),
-	                                       KDP_MACHINE_X86, true),
-	                 KD_OK);
+					       kdp_span(s->kept_entry.bytes, s->kept_entry.n),
+					       KDP_MACHINE_X86, true),
+			 KD_OK);
 	assert_true(entry.data.n >= l->base_name + 8u);
 	assert_int_equal(kdp_get_u32(entry.data.p + l->base), hex_after(text, "module "));
 	assert_int_equal(kdp_get_u32(entry.data.p + l->image_size), hex_after(text, "size "));
 	assert_int_equal(kdp_get_u16(entry.data.p + l->base_name), 2 * strlen(name));
 	assert_int_equal(kdp_get_u32(entry.data.p + l->base_name + l->name_buffer),
-	                 (uint32_t)s->reply.memory.address);
+			 (uint32_t)s->reply.memory.address);
 	for (size_t i = 0; name[i]; i++)
 		assert_int_equal(kdp_get_u16(s->reply.data.p + 2 * i), name[i]);
 }

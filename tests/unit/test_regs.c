@@ -89,38 +89,39 @@ static void check_places(const struct kdp_reg *table, const struct place *p)
 static void test_places(void **state)
 {
 	static const struct place x86[] = {
-		{ "contextflags", 0, 4 }, { "dr0", 4, 4 },      { "dr7", 0x18, 4 },
-		{ "gs", 0x8C, 4 },        { "fs", 0x90, 4 },    { "es", 0x94, 4 },
-		{ "ds", 0x98, 4 },        { "edi", 0x9C, 4 },   { "esi", 0xA0, 4 },
-		{ "ebx", 0xA4, 4 },       { "edx", 0xA8, 4 },   { "ecx", 0xAC, 4 },
-		{ "eax", 0xB0, 4 },       { "ebp", 0xB4, 4 },   { "eip", 0xB8, 4 },
-		{ "cs", 0xBC, 4 },        { "efl", 0xC0, 4 },   { "esp", 0xC4, 4 },
-		{ "ss", 0xC8, 4 },        { "st7h", 0x86, 2 },  { "xmm0l", 0x16C, 8 },
-		{ "xmm7h", 0x1E4, 8 },    { "mxcsr", 0xE4, 4 }, { NULL, 0, 0 },
+		{ "contextflags", 0, 4 }, { "dr0", 4, 4 }, { "dr7", 0x18, 4 },
+		{ "gs", 0x8C, 4 }, { "fs", 0x90, 4 }, { "es", 0x94, 4 },
+		{ "ds", 0x98, 4 }, { "edi", 0x9C, 4 }, { "esi", 0xA0, 4 },
+		{ "ebx", 0xA4, 4 }, { "edx", 0xA8, 4 }, { "ecx", 0xAC, 4 },
+		{ "eax", 0xB0, 4 }, { "ebp", 0xB4, 4 }, { "eip", 0xB8, 4 },
+		{ "cs", 0xBC, 4 }, { "efl", 0xC0, 4 }, { "esp", 0xC4, 4 },
+		{ "ss", 0xC8, 4 }, { "st7h", 0x86, 2 }, { "xmm0l", 0x16C, 8 },
+		{ "xmm7h", 0x1E4, 8 }, { "mxcsr", 0xE4, 4 }, { NULL, 0, 0 },
 	};
 	static const struct place amd64[] = {
-		{ "contextflags", 0x30, 4 }, { "mxcsr", 0x34, 4 },   { "cs", 0x38, 2 },
-		{ "ds", 0x3A, 2 },           { "es", 0x3C, 2 },      { "fs", 0x3E, 2 },
-		{ "gs", 0x40, 2 },           { "ss", 0x42, 2 },      { "efl", 0x44, 4 },
-		{ "dr0", 0x48, 8 },          { "dr7", 0x70, 8 },     { "rax", 0x78, 8 },
-		{ "rcx", 0x80, 8 },          { "rdx", 0x88, 8 },     { "rbx", 0x90, 8 },
-		{ "rsp", 0x98, 8 },          { "rbp", 0xA0, 8 },     { "rsi", 0xA8, 8 },
-		{ "rdi", 0xB0, 8 },          { "r8", 0xB8, 8 },      { "r15", 0xF0, 8 },
-		{ "rip", 0xF8, 8 },          { "xmm0l", 0x1A0, 8 },  { "xmm15h", 0x298, 8 },
-		{ "st0l", 0x120, 8 },        { "lastexceptionfromrip", 0x4C8, 8 },
-		{ NULL, 0, 0 },
+		{ "contextflags", 0x30, 4 }, { "mxcsr", 0x34, 4 }, { "cs", 0x38, 2 },
+		{ "ds", 0x3A, 2 }, { "es", 0x3C, 2 }, { "fs", 0x3E, 2 },
+		{ "gs", 0x40, 2 }, { "ss", 0x42, 2 }, { "efl", 0x44, 4 },
+		{ "dr0", 0x48, 8 }, { "dr7", 0x70, 8 }, { "rax", 0x78, 8 },
+		{ "rcx", 0x80, 8 }, { "rdx", 0x88, 8 }, { "rbx", 0x90, 8 },
+		{ "rsp", 0x98, 8 }, { "rbp", 0xA0, 8 }, { "rsi", 0xA8, 8 },
+		{ "rdi", 0xB0, 8 }, { "r8", 0xB8, 8 }, { "r15", 0xF0, 8 },
+		{ "rip", 0xF8, 8 }, { "xmm0l", 0x1A0, 8 }, { "xmm15h", 0x298, 8 },
+		{ "st0l", 0x120, 8 }, { "lastexceptionfromrip", 0x4C8, 8 }, { NULL, 0, 0 },
 	};
 	static const struct place special32[] = {
-		{ "cr0", 0, 4 },      { "cr2", 4, 4 },      { "cr3", 8, 4 },      { "cr4", 0xC, 4 },
-		{ "dr0", 0x10, 4 },   { "dr7", 0x24, 4 },   { "gdtl", 0x2A, 2 },  { "gdtr", 0x2C, 4 },
-		{ "idtl", 0x32, 2 },  { "idtr", 0x34, 4 },  { "tr", 0x38, 2 },    { "ldtr", 0x3A, 2 },
+		{ "cr0", 0, 4 }, { "cr2", 4, 4 }, { "cr3", 8, 4 },
+		{ "cr4", 0xC, 4 }, { "dr0", 0x10, 4 }, { "dr7", 0x24, 4 },
+		{ "gdtl", 0x2A, 2 }, { "gdtr", 0x2C, 4 }, { "idtl", 0x32, 2 },
+		{ "idtr", 0x34, 4 }, { "tr", 0x38, 2 }, { "ldtr", 0x3A, 2 },
 		{ NULL, 0, 0 },
 	};
 	static const struct place special64[] = {
-		{ "cr0", 0, 8 },      { "cr3", 0x10, 8 },   { "dr0", 0x20, 8 },   { "dr7", 0x48, 8 },
-		{ "gdtl", 0x56, 2 },  { "gdtr", 0x58, 8 },  { "idtl", 0x66, 2 },  { "idtr", 0x68, 8 },
-		{ "tr", 0x70, 2 },    { "ldtr", 0x72, 2 },  { "cr8", 0xA0, 8 },   { "lstar", 0xC0, 8 },
-		{ "xcr0", 0xD8, 8 },  { "fsbase", 0xE0, 8 }, { NULL, 0, 0 },
+		{ "cr0", 0, 8 }, { "cr3", 0x10, 8 }, { "dr0", 0x20, 8 },
+		{ "dr7", 0x48, 8 }, { "gdtl", 0x56, 2 }, { "gdtr", 0x58, 8 },
+		{ "idtl", 0x66, 2 }, { "idtr", 0x68, 8 }, { "tr", 0x70, 2 },
+		{ "ldtr", 0x72, 2 }, { "cr8", 0xA0, 8 }, { "lstar", 0xC0, 8 },
+		{ "xcr0", 0xD8, 8 }, { "fsbase", 0xE0, 8 }, { NULL, 0, 0 },
 	};
 
 	(void)state;
@@ -169,7 +170,7 @@ static void test_get_and_set(void **state)
 	(void)state;
 	for (size_t m = 0; m < 2; m++) {
 		for (const struct kdp_reg *r = kdp_context_regs(machines[m]); r->name; r++) {
-			uint64_t mask = r->size == 8 ? UINT64_MAX : (UINT64_C(1) << r->size * 8) - 1;
+			uint64_t mask = UINT64_MAX >> (64 - r->size * 8);
 			size_t end = (size_t)r->offset + r->size;
 
 			memset(context, 0xEE, sizeof(context));
@@ -221,7 +222,8 @@ static void test_machine_facts(void **state)
 /* Every field of a loader entry is inside what is read of it. */
 static void test_loader_layouts(void **state)
 {
-	static const uint16_t machines[] = { KDP_MACHINE_X86, KDP_MACHINE_AMD64, KDP_MACHINE_ARM64 };
+	static const uint16_t machines[] = { KDP_MACHINE_X86, KDP_MACHINE_AMD64,
+					     KDP_MACHINE_ARM64 };
 
 	(void)state;
 	for (size_t m = 0; m < 3; m++) {
