@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -227,7 +228,7 @@ static int write_temporary(char *path, struct kdd_lock *lock)
  * KD_ERR_AGAIN: someone's file is in the way. */
 static int make_file(struct kdd_lock *lock, const char *dir, const char *path, int *error_number)
 {
-	char temporary[PATH_MAX];
+	char temporary[KDD_LOCK_PATH_CAP];
 
 	*error_number = 0;
 	snprintf(temporary, sizeof(temporary), "%s/LTMP.XXXXXX", dir);
@@ -284,7 +285,7 @@ int kdd_lock_take(struct kdd_lock *lock, struct kdd *d, const char *dir, const c
 {
 	const char *slash = strrchr(device, '/');
 	const char *name = slash ? slash + 1 : device;
-	char path[PATH_MAX];
+	char path[KDD_LOCK_PATH_CAP];
 
 	lock->path[0] = '\0';
 	int n = snprintf(path, sizeof(path), "%s/LCK..%s", dir, name);

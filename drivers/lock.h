@@ -8,12 +8,12 @@
 #ifndef DRIVERS_LOCK_H
 #define DRIVERS_LOCK_H
 
-#include <limits.h>
 #include <sys/types.h>
 
 #include "drivers/driver.h"
 
-#define KDD_LOCK_DIR "/var/lock"
+#define KDD_LOCK_DIR      "/var/lock"
+#define KDD_LOCK_PATH_CAP 512   /* of a lock file's name, with its NUL */
 
 struct kdd_holder {
 	pid_t pid;                  /* 0: unknown */
@@ -21,7 +21,7 @@ struct kdd_holder {
 };
 
 struct kdd_lock {
-	char path[PATH_MAX];        /* empty: no lock file is held */
+	char path[KDD_LOCK_PATH_CAP]; /* empty: no lock file is held */
 	dev_t dev;
 	ino_t ino;
 	struct kdd_lock *next;      /* of those that this process holds */
