@@ -1,5 +1,5 @@
 # Tests speak TAP; build-aux/tap-driver.sh counts each case.
-EXTRA_DIST += autogen.sh check .ci/run %D%/setup.sh
+EXTRA_DIST += autogen.sh check demo .ci/run %D%/setup.sh
 include tests/kdproto.mk
 include tests/transport.mk
 include tests/drivers.mk

@@ -67,9 +67,9 @@ build()
 	dir=$1
 	shift
 	mkdir -p "$dir" || return 1
-	build_steps "$dir" "$@" >"$dir.log" 2>&1 && return 0
-	tail -n 40 "$dir.log" >&2
-	say "The build failed; all of its output is in $dir.log" >&2
+	build_steps "$dir" "$@" >"$dir/build.log" 2>&1 && return 0
+	tail -n 40 "$dir/build.log" >&2
+	say "The build failed; all of its output is in $dir/build.log" >&2
 	return 1
 }
 
