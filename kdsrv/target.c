@@ -191,6 +191,7 @@ static int open_driver(struct kds_target *t, char *error, size_t cap)
 {
 	struct kdd_params p = { .port = t->trans.port, .holder = "kdsrv" };
 	const char *name = "stream";
+	int err;
 
 	if (t->trans.kind == KCS_COM_SERIAL) {
 		name = "serial";
@@ -198,7 +199,10 @@ static int open_driver(struct kds_target *t, char *error, size_t cap)
 	} else if (t->trans.kind == KCS_COM_IPPORT) {
 		p.tcp_port = t->trans.ipport;
 	}
-	return kdd_open(&t->driver, kdd_find(name), &p, error, cap);
+	err = kdd_open(&t->driver, kdd_find(name), &p, error, cap);
+	if (!err && t->driver->note[0])
+		kds_log(KDS_LOG_WARNING, "target", "%s: %s", t->name, t->driver->note);
+	return err;
 }
 
 /* A packet takes its time on a slow line before anyone can acknowledge it. */
