@@ -374,8 +374,7 @@ static bool run_machine(struct program *p, int64_t now_ms)
 		function = SIM_AT_SERVICE;
 		/* fall through */
 	case TGT_BREAK:
-		if (!sim_in_call(&p->sim))
-			sim_call(&p->sim, function, tgt_break_status(&p->debuggee));
+		sim_call(&p->sim, function, tgt_break_status(&p->debuggee));
 		run_slice(p, now_ms);
 		return true;
 	case TGT_RUN:
@@ -387,7 +386,7 @@ static bool run_machine(struct program *p, int64_t now_ms)
 	p->held = false;
 	if (now_ms >= p->slice_ms)
 		tick(p, now_ms);
-	if (p->want_int3 && !sim_in_call(&p->sim)) {
+	if (p->want_int3) {
 		p->want_int3 = false;
 		sim_call(&p->sim, SIM_AT_INT3, 0);
 	}

@@ -7,15 +7,18 @@ libdebuggee_a_SOURCES = \
 	%D%/requests.c \
 	%D%/stop.c
 
+noinst_LIBRARIES += libmachinesim.a
+libmachinesim_a_SOURCES = \
+	%D%/machine_sim.c %D%/machine_sim.h \
+	%D%/sim_cpu.c
+
 bin_PROGRAMS += kdtarget
 kdtarget_SOURCES = \
 	%D%/carrier.c %D%/carrier.h \
 	%D%/hostile.c %D%/hostile.h \
 	%D%/kdtarget.c %D%/kdtarget.h \
-	%D%/machine_sim.c %D%/machine_sim.h \
-	%D%/options.c \
-	%D%/sim_cpu.c
-kdtarget_LDADD = libdebuggee.a libkdproto.a
+	%D%/options.c
+kdtarget_LDADD = libmachinesim.a libdebuggee.a libkdproto.a
 dist_noinst_SCRIPTS += %D%/run-qemu.sh
 
 # The debuggee for bare metal has no libc, no sanitizers, and flags of its own.

@@ -658,10 +658,14 @@ void sim_call(struct sim *s, unsigned function, uint64_t argument)
 	size_t len = kdp_context_len(s->machine);
 	uint64_t eflags = get_register(s, flags);
 
-	push(s, get_register(s, pc));
-	push(s, eflags);
-	push(s, get_register(s, arg));
-	push(s, s->image.kernel_base + SIM_AT_RETURN);
+	/* A function that is called already is left for the other: what the
+	 * first call saved is still there. */
+	if (!sim_in_call(s)) {
+		push(s, get_register(s, pc));
+		push(s, eflags);
+		push(s, get_register(s, arg));
+		push(s, s->image.kernel_base + SIM_AT_RETURN);
+	}
 	kdp_reg_set(arg, s->context, len, argument);
 	/* Like an interrupt, it is not single-stepped. */
 	kdp_reg_set(flags, s->context, len, eflags & ~0x100u);
@@ -672,5 +676,5 @@ bool sim_in_call(const struct sim *s)
 {
 	uint64_t pc = kdp_machine_canonical(s->machine, get_register(s, kdp_reg_pc(s->machine)));
 
-	return pc - (s->image.kernel_base + SIM_AT_CALLS) < SIM_AT_CALLS_END - SIM_AT_CALLS;
+	return pc - (s->image.kernel_base + SIM_AT_CALLS) < SIM_AT_RETURN - SIM_AT_CALLS;
 }

@@ -19,8 +19,7 @@ enum {
 	SIM_AT_STATUS_BREAK = 0x1200,
 	SIM_AT_SERVICE = 0x1210,
 	SIM_AT_INT3 = 0x1220,       /* a hard-coded breakpoint */
-	SIM_AT_RETURN = 0x1230,     /* restores what sim_call saved */
-	SIM_AT_CALLS_END = 0x1240,
+	SIM_AT_RETURN = 0x1230,     /* behind them: restores what sim_call saved */
 	SIM_AT_GDT = 0x2000,
 	SIM_AT_DATA = 0x4000,       /* TGT_IMAGE_LEN bytes */
 	SIM_AT_STACK = 0xC000,
@@ -62,8 +61,9 @@ uint64_t sim_region_word(uint64_t offset, uint64_t seed);
 extern const struct tgt_machine_ops sim_ops;
 
 /* Makes the CPU call a function of SIM_AT_CALLS.. as if an interrupt did it:
- * all registers come back afterwards. Not while sim_in_call. */
+ * all registers come back afterwards. */
 void sim_call(struct sim *s, unsigned function, uint64_t argument);
+/* Whether PC is in such a function. */
 bool sim_in_call(const struct sim *s);
 
 enum sim_result { SIM_BUDGET, SIM_HALTED, SIM_EXCEPTION };
