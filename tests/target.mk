@@ -6,12 +6,19 @@ TESTS += $(target_scripts)
 dist_check_SCRIPTS += $(target_scripts)
 EXTRA_DIST += %D%/target/kdhost.py %D%/target/tap.py
 if HAVE_CMOCKA
-target_tests = %D%/unit/test_debuggee
+target_tests = \
+	%D%/unit/test_debuggee \
+	%D%/unit/test_debuggee_requests
 check_PROGRAMS += $(target_tests)
 TESTS += $(target_tests)
-%C%_unit_test_debuggee_SOURCES = \
-	%D%/unit/test_debuggee.c \
-	%D%/unit/debuggee_rig.c %D%/unit/debuggee_rig.h
-%C%_unit_test_debuggee_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-%C%_unit_test_debuggee_LDADD = libmachinesim.a libdebuggee.a libkdproto.a $(CMOCKA_LIBS)
+
+target_test_rig = %D%/unit/debuggee_rig.c %D%/unit/debuggee_rig.h
+target_test_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+target_test_libs = libmachinesim.a libdebuggee.a libkdproto.a $(CMOCKA_LIBS)
+%C%_unit_test_debuggee_SOURCES = %D%/unit/test_debuggee.c $(target_test_rig)
+%C%_unit_test_debuggee_CFLAGS = $(target_test_cflags)
+%C%_unit_test_debuggee_LDADD = $(target_test_libs)
+%C%_unit_test_debuggee_requests_SOURCES = %D%/unit/test_debuggee_requests.c $(target_test_rig)
+%C%_unit_test_debuggee_requests_CFLAGS = $(target_test_cflags)
+%C%_unit_test_debuggee_requests_LDADD = $(target_test_libs)
 endif
