@@ -36,7 +36,7 @@ baremetal_cflags = $(KD_CFLAGS) -O2 -g -I$(top_srcdir) \
 	-ffreestanding -fno-builtin -fpie -fvisibility=hidden -mno-red-zone -mgeneral-regs-only \
 	-fno-stack-protector -fcf-protection=none -fno-omit-frame-pointer \
 	-fno-asynchronous-unwind-tables -fno-strict-aliasing
-baremetal_ldflags = -nostdlib -static -no-pie -Wl,-T,$(baremetal_dir)/baremetal/link.ld \
+baremetal_ldflags = -nostdlib -static -Wl,-T,$(baremetal_dir)/baremetal/link.ld \
 	-Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments
 if BAREMETAL
 noinst_DATA = kdtarget.elf
