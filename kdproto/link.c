@@ -473,7 +473,7 @@ static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_
 	push_control(l, KDP_ACKNOWLEDGE, f->id & ~l->rules->id_sync);
 	/* The break-in has done its work; nothing can be lost behind it. */
 	if (f->type == KDP_STATE_CHANGE64)
-		l->hold_ms = now_ms;
+		l->hold_ms = KDP_NEVER;
 	fresh = sync ? accept_sync(l, f, now_ms) : accept_plain(l, f, now_ms);
 	if (!fresh) {
 		l->stats.rx_dup++;

@@ -52,10 +52,10 @@ static void test_send_refuses(void **state)
 	(void)state;
 	start(KDP_HOST, 0);
 	assert_int_equal(kdp_link_send(&l, REQ, kdp_span(big, sizeof(big)), 0, now),
-			 KD_ERR_TOO_BIG);
+	                 KD_ERR_TOO_BIG);
 	assert_int_equal(kdp_link_send(&l, KDP_RESET, kdp_span(NULL, 0), 0, now), KD_ERR_INVALID);
 	assert_int_equal(kdp_link_send(&l, KDP_POLL_BREAKIN, kdp_span(NULL, 0), 0, now),
-			 KD_ERR_INVALID);
+	                 KD_ERR_INVALID);
 	assert_true(kdp_link_can_send(&l));
 	assert_int_equal(kdp_link_send(&l, REQ, kdp_span(big, KDP_MAX_PAYLOAD), 0, now), KD_OK);
 	assert_int_equal(kdp_link_tx(&l, now).n, KDP_MAX_FRAME);
@@ -164,11 +164,15 @@ static void test_resend(void **state)
 	quiet();
 	assert_int_equal(l.stats.tx_repeat, 1);
 	assert_int_equal(l.stats.rx_resend, 2);
+	feed(KDP_ACKNOWLEDGE, ID0, "");
+	event(KDP_EV_ACKED);
+	send_text(REQ, "ask");
+	sends(REQ, ID1, "ask");
 	/* A line that asks for ever is lost at some time. */
-	for (int i = 0; i < 99; i++) {
+	for (int i = 0; i < 100; i++) {
 		feed(KDP_RESEND, 0, "");
 		no_event();
-		sends(REQ, ID0, "ask");
+		sends(REQ, ID1, "ask");
 	}
 	feed(KDP_RESEND, 0, "");
 	event(KDP_EV_LOST);
@@ -327,6 +331,33 @@ static void test_stale_reply_proves_nothing(void **state)
 	sends(REQ, ID1, "other");
 }
 
+/* The reply may be one that a host before us asked for. */
+static void test_first_reply_proves_nothing(void **state)
+{
+	(void)state;
+	start(KDP_HOST, 0);
+	send_text(REQ, "ask");
+	sends(REQ, ID0, "ask");
+	feed(REQ, ID0, "answer");
+	data_event(REQ, false, "answer");
+	no_event();
+	assert_false(kdp_link_can_send(&l));
+}
+
+static void test_reset_fixes_ids(void **state)
+{
+	(void)state;
+	start(KDP_HOST, 0);
+	kdp_link_reset(&l, now);
+	sends(KDP_RESET, 0, "");
+	feed(KDP_RESET, 0, "");
+	event(KDP_EV_RESET);
+	feed(KDP_DEBUG_IO, ID1, "text");
+	no_event();
+	feed(KDP_DEBUG_IO, ID0, "text");
+	data_event(KDP_DEBUG_IO, false, "text");
+}
+
 static void test_reset(void **state)
 {
 	(void)state;
@@ -356,7 +387,7 @@ static void test_reset(void **state)
 static void test_reset_schedule(void **state)
 {
 	(void)state;
-	start(KDP_HOST, 3);
+	start_stopped();
 	kdp_link_reset(&l, now);
 	sends(KDP_RESET, 0, "");
 	for (int i = 1; i < 3; i++) {
@@ -369,6 +400,9 @@ static void test_reset_schedule(void **state)
 	no_event();
 	waits_for_nothing();
 	assert_int_equal(l.stats.tx_reset, 3);
+	/* Perhaps the target heard one of them: any id may come. */
+	feed(STOP, ID0, "other");
+	data_event(STOP, false, "other");
 
 	start(KDP_HOST, 0);
 	kdp_link_reset(&l, now);
@@ -625,6 +659,23 @@ static void test_break_gap_is_no_busy_loop(void **state)
 	assert_int_equal(kdp_link_deadline(&l), now + rules->host_ack_ms);
 }
 
+/* What the break-in was for has come: nothing waits any longer. */
+static void test_stop_ends_break_gap(void **state)
+{
+	(void)state;
+	start_stopped();
+	kdp_link_break_in(&l, now);
+	sends_break();
+	send_text(REQ, "ask");
+	quiet();
+	now += 5;
+	feed(STOP, ID1, "another");
+	data_event(STOP, false, "another");
+	assert_int_equal(kdp_link_deadline(&l), now - 5 + rules->host_ack_ms);
+	sends_ack(ID1);
+	sends(REQ, ID0, "ask");
+}
+
 static void test_short_writes(void **state)
 {
 	uint8_t wire[KDP_MAX_FRAME], sent[100];
@@ -656,6 +707,13 @@ static void test_short_writes(void **state)
 	quiet();
 }
 
+static void wait_deadline(void)
+{
+	now = kdp_link_deadline(&l);
+	kdp_link_tick(&l, now);
+	no_event();
+}
+
 /* A line so slow that the packet is not out when its ACK would be due. */
 static void test_slow_medium(void **state)
 {
@@ -672,15 +730,30 @@ static void test_slow_medium(void **state)
 	assert_int_equal(l.stats.tx_data, 1);
 	/* And one that takes nothing more: no copies pile up, and it ends. */
 	for (uint32_t i = 1; i < rules->host_tries; i++) {
-		now = kdp_link_deadline(&l);
-		kdp_link_tick(&l, now);
-		no_event();
+		wait_deadline();
 		assert_int_equal(kdp_link_tx(&l, now).n, 26 - 20);
 	}
 	now = kdp_link_deadline(&l);
 	kdp_link_tick(&l, now);
 	event(KDP_EV_LOST);
 	assert_int_equal(l.stats.tx_repeat, 0);
+}
+
+static void test_stuck_for_a_while(void **state)
+{
+	(void)state;
+	start_stopped();
+	send_text(REQ, "a request");
+	kdp_link_tx(&l, now);
+	kdp_link_tx_done(&l, 1, now);
+	wait_deadline();
+	wait_deadline();
+	/* The rest of the packet, and no copy of it. */
+	assert_int_equal(kdp_link_tx(&l, now).n, 25);
+	kdp_link_tx_done(&l, 25, now);
+	quiet();
+	wait_ms(rules->host_ack_ms);
+	sends(REQ, ID0, "a request");
 }
 
 static void test_full_control_queue(void **state)
@@ -753,6 +826,8 @@ int main(void)
 		cmocka_unit_test(test_wrong_acks),
 		cmocka_unit_test(test_reply_proves_request),
 		cmocka_unit_test(test_stale_reply_proves_nothing),
+		cmocka_unit_test(test_first_reply_proves_nothing),
+		cmocka_unit_test(test_reset_fixes_ids),
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_reset_schedule),
 		cmocka_unit_test(test_reset_drops_pending),
@@ -766,8 +841,10 @@ int main(void)
 		cmocka_unit_test(test_crossing_resets),
 		cmocka_unit_test(test_break_in),
 		cmocka_unit_test(test_break_gap_is_no_busy_loop),
+		cmocka_unit_test(test_stop_ends_break_gap),
 		cmocka_unit_test(test_short_writes),
 		cmocka_unit_test(test_slow_medium),
+		cmocka_unit_test(test_stuck_for_a_while),
 		cmocka_unit_test(test_full_control_queue),
 		cmocka_unit_test(test_acks_first),
 		cmocka_unit_test(test_feed_waits_for_events),

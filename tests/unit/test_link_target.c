@@ -209,8 +209,11 @@ static void test_reset_while_pending(void **state)
 	start_met();
 	send_text(REQ, "answer");
 	sends(REQ, ID1, "answer");
+	now += 100;
 	feed(KDP_RESET, 0, "");
 	event(KDP_EV_RESET);
+	/* Though nothing can be written yet. */
+	assert_int_equal(kdp_link_deadline(&l), now + rules->target_ack_ms);
 	sends(KDP_RESET, 0, "");
 	sends(REQ, ID0, "answer");
 	assert_int_equal(kdp_link_deadline(&l), now + rules->target_ack_ms);
