@@ -12,10 +12,14 @@ fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
 
 fuzz_replays = \
 	%D%/replay_connstr \
+	%D%/replay_frame \
+	%D%/replay_link \
 	%D%/replay_message \
 	%D%/replay_wire
 fuzz_binaries = \
 	%D%/fuzz_connstr \
+	%D%/fuzz_frame \
+	%D%/fuzz_link \
 	%D%/fuzz_message \
 	%D%/fuzz_wire
 
@@ -23,6 +27,16 @@ fuzz_binaries = \
 %C%_replay_connstr_LDADD = libkdwire.a
 %C%_fuzz_connstr_LDADD = libkdwire.a
 %C%_fuzz_connstr_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_frame_SOURCES = %D%/fuzz_frame.c %D%/replay.c
+%C%_replay_frame_LDADD = libkdproto.a
+%C%_fuzz_frame_LDADD = libkdproto.a
+%C%_fuzz_frame_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_link_SOURCES = %D%/fuzz_link.c %D%/replay.c
+%C%_replay_link_LDADD = libkdproto.a
+%C%_fuzz_link_LDADD = libkdproto.a
+%C%_fuzz_link_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_message_SOURCES = %D%/fuzz_message.c %D%/replay.c
 %C%_replay_message_LDADD = libkdproto.a
