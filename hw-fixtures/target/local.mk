@@ -22,6 +22,8 @@ kdtarget_LDADD = libmachinesim.a libdebuggee.a libkdproto.a
 dist_noinst_SCRIPTS += %D%/run-qemu.sh
 
 # The debuggee for bare metal has no libc, no sanitizers, and flags of its own.
+# It runs at an address that no 32-bit displacement from 0 reaches, so the code
+# is position-independent and the linker must not shorten its address loads.
 baremetal_dir = $(top_srcdir)/%D%
 baremetal_own = \
 	%D%/baremetal/boot.S \
@@ -37,7 +39,7 @@ baremetal_cflags = $(KD_CFLAGS) -O2 -g -I$(top_srcdir) \
 	-fno-stack-protector -fcf-protection=none -fno-omit-frame-pointer \
 	-fno-asynchronous-unwind-tables -fno-strict-aliasing
 baremetal_ldflags = -nostdlib -static -Wl,-T,$(baremetal_dir)/baremetal/link.ld \
-	-Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments
+	-Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments -Wl,--no-relax
 if BAREMETAL
 noinst_DATA = kdtarget.elf
 CLEANFILES += kdtarget.elf

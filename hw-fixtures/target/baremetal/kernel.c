@@ -27,8 +27,7 @@ enum {
 #define STATUS_ILLEGAL_INSTRUCTION     0xC000001Du
 #define STATUS_INTEGER_DIVIDE_BY_ZERO  0xC0000094u
 
-/* Of boot.S and the linker. Hidden: no table of addresses stands between. */
-#pragma GCC visibility push(hidden)
+/* Of boot.S and the linker. */
 extern uint8_t image_header[], image_end[], trap_entries[], pml4[];
 extern const uint8_t msr_read_insn[], msr_write_insn[], msr_fault[];
 extern const uint8_t status_break_int3[], service_int3[];
@@ -38,7 +37,6 @@ void status_break(uint32_t status);
 void load_tables(const void *gdtr, const void *idtr);
 void trap(struct trap_frame *f);
 void kernel_main(void) __attribute__((noreturn));
-#pragma GCC visibility pop
 
 /* The modules that come and go: no code, but a header to look at. */
 #define MODULES 4
