@@ -23,9 +23,9 @@ struct console {
 	History *history;
 	struct event *input;
 	bool readable;
-	bool editing;        /* a prompt is on the screen */
-	bool hidden;         /* and was wiped for some output */
-	char prompt[64];
+	bool busy;           /* the user wants a prompt though the target runs */
+	bool asking;         /* for the target; else for a command */
+	char prompt[KDW_MAX_STRING + 1];
 	char file[1024];     /* of the history; empty: none */
 };
 
@@ -36,9 +36,21 @@ static struct console *the_console(EditLine *el)
 	return con;
 }
 
+/* Asked for at each redraw: the target may have stopped meanwhile. */
 static char *prompt_text(EditLine *el)
 {
-	return the_console(el)->prompt;
+	struct console *con = the_console(el);
+	const struct kd_target *t = &con->k->t;
+	if (con->asking)
+		return con->prompt;
+	if (t->state == KD_RUN_STOPPED && kd_processors(t) > 1)
+		snprintf(con->prompt, sizeof(con->prompt), "%u: kd> ", t->processor);
+	else if (t->state == KD_RUN_STOPPED || t->state == KD_RUN_NONE)
+		snprintf(con->prompt, sizeof(con->prompt), "kd> ");
+	else
+		snprintf(con->prompt, sizeof(con->prompt), "%s kd> ",
+		         t->gone ? "*GONE*" : "*BUSY*");
+	return con->prompt;
 }
 
 static void on_input(evutil_socket_t fd, short what, void *ctx)
@@ -107,11 +119,10 @@ static void show(struct kd *k)
 }
 
 /* One line without its newline, in malloc'd memory, or NULL. */
-static char *ask(struct console *con, const char *prompt)
+static char *ask(struct console *con)
 {
 	struct kd *k = con->k;
 	int n = 0;
-	snprintf(con->prompt, sizeof(con->prompt), "%s", prompt);
 	if (k->partial_line) {
 		fputs("\n", stdout);
 		k->partial_line = false;
@@ -174,7 +185,10 @@ static void answer_prompt(struct console *con)
 	if (last)
 		kd_tell(k, k->prompt, (size_t)(last + 1 - k->prompt));
 	k->prompted = false;
-	char *line = ask(con, last ? last + 1 : k->prompt);
+	snprintf(con->prompt, sizeof(con->prompt), "%s", last ? last + 1 : k->prompt);
+	con->asking = true;
+	char *line = ask(con);
+	con->asking = false;
 	size_t n = line ? strlen(line) : 0;
 	k->c->interrupted = false;
 	kd_client_post(k->c, KDW_ANSWER, kdp_span(line, n < k->answer_max ? n : k->answer_max));
@@ -197,15 +211,8 @@ static void run_one(struct console *con, const char *line)
 static void command_prompt(struct console *con)
 {
 	struct kd *k = con->k;
-	char prompt[32];
-	if (k->t.state != KD_RUN_STOPPED)
-		snprintf(prompt, sizeof(prompt), "%s", k->t.state == KD_RUN_NONE ? "kd> "
-		                                                                   : "*BUSY* kd> ");
-	else if (kd_processors(&k->t) > 1)
-		snprintf(prompt, sizeof(prompt), "%u: kd> ", k->t.processor);
-	else
-		snprintf(prompt, sizeof(prompt), "kd> ");
-	char *line = ask(con, prompt);
+	char *line = ask(con);
+	con->busy = con->busy && k->t.state != KD_RUN_STOPPED;
 	if (line) {
 		run_one(con, line);
 	} else if (k->c->interrupted) {
@@ -224,26 +231,26 @@ static void watch(struct console *con)
 {
 	struct kd *k = con->k;
 	bool asked = false;
-	while (k->t.state != KD_RUN_STOPPED && !k->c->gone && !k->c->terminated && !k->prompted) {
+	while (k->t.state != KD_RUN_STOPPED && !k->t.gone && !k->c->gone && !k->c->terminated &&
+	       !k->prompted && !con->busy) {
 		k->c->deadline_ms = KD_NO_DEADLINE;
 		int err = kd_target_wait(&k->t);
 		if (err == KD_ERR_CANCELLED && k->c->interrupted) {
 			k->c->interrupted = false;
-			if (asked) {
-				kd_tell(k, "The target has not stopped yet.\n", 32);
-				command_prompt(con);
-				return;
-			}
-			asked = !kd_target_break(&k->t);
-		} else if (err && err != KD_ERR_GONE) {
-			kd_complain(k, "%s", k->c->error);
+			con->busy = asked;
+			kd_tell(k, "\n", 1);
+			asked = true;
+			err = con->busy ? KD_OK : kd_target_break(&k->t);
 		}
+		if (err && !k->c->gone)
+			kd_complain(k, "%s", k->c->error);
 	}
+	if (con->busy)
+		kd_say(k, "The target has not stopped yet.\n");
 }
 
 static bool set_up(struct console *con)
 {
-	HistEvent ev;
 	con->el = el_init("kd", stdin, stdout, stderr);
 	con->history = history_init();
 	con->input = event_new(con->k->c->base, STDIN_FILENO, EV_READ, on_input, con);
@@ -257,7 +264,6 @@ static bool set_up(struct console *con)
 	el_set(con->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
 	el_source(con->el, NULL);
 	open_history(con);
-	(void)ev;
 	return true;
 }
 
@@ -275,7 +281,8 @@ void kd_console_run(struct kd *k)
 	while (!k->quit && !k->c->gone && !k->c->terminated && !k->failed_out) {
 		if (k->prompted)
 			answer_prompt(&con);
-		else if (k->t.state == KD_RUN_STOPPED || k->t.state == KD_RUN_NONE)
+		else if (k->t.state == KD_RUN_STOPPED || k->t.state == KD_RUN_NONE || k->t.gone ||
+		         con.busy)
 			command_prompt(&con);
 		else
 			watch(&con);

@@ -177,7 +177,8 @@ void kd_run_line(struct kd *k, const char *line)
 		if (err == KD_ERR_TIMEOUT && !strcmp(k->c->error, "timed out"))
 			kd_fail(k, err, "timed out after %g s", k->timeout_ms / 1000.0);
 		kd_end_command(k, err);
-		if (err)
+		/* A user at the console has seen it. */
+		if (err && k->script)
 			kd_note_failure(k, err);
 	}
 	free(copy);

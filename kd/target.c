@@ -369,6 +369,8 @@ int kd_target_need_stop(struct kd_target *t)
 		return KD_OK;
 	if (t->state == KD_RUN_NONE)
 		return kd_error(t->c, KD_ERR_STATE, "no target: -k has no trans=@{}");
+	if (t->gone)
+		return kd_error(t->c, KD_ERR_GONE, "the target's device is gone");
 	return kd_error(t->c, KD_ERR_STATE, "the target runs; break in first (.break, Ctrl-C)");
 }
 
