@@ -159,7 +159,7 @@ void kd_buf_add_utf16(struct kd_buf *b, const uint8_t *p, size_t bytes)
 		if (c >= 0xD800 && c < 0xE000)
 			c = 0xFFFD;
 		uint8_t utf8[4];
-		kd_buf_add_escaped(b, utf8, put_utf8(utf8, c));
+		kd_buf_add(b, utf8, put_utf8(utf8, c));
 	}
 }
 

@@ -26,7 +26,7 @@ void kd_buf_printf(struct kd_buf *b, const char *fmt, ...) __attribute__((format
  * becomes \n, a lone \r too; other control characters, DEL and bytes that are
  * not valid UTF-8 become \xNN; \n and \t stay. */
 void kd_buf_add_escaped(struct kd_buf *b, const void *p, size_t n);
-/* UTF-16LE as UTF-8, escaped in the same way; lone surrogates become U+FFFD. */
+/* UTF-16LE as UTF-8, not escaped; lone surrogates become U+FFFD. */
 void kd_buf_add_utf16(struct kd_buf *b, const uint8_t *p, size_t bytes);
 
 /* JSON: members of objects and elements of arrays, commas are added as

@@ -32,8 +32,9 @@ struct kd {
 	bool unreachable;        /* the target was waited for in vain */
 
 	/* Output. */
+	FILE *out;               /* stdout, but for tests */
 	bool partial_line;       /* the last thing shown has no newline yet */
-	bool failed_out;         /* stdout takes nothing any more */
+	bool failed_out;         /* out takes nothing any more */
 	void (*hide)(struct kd *k); /* the console's prompt, around output; */
 	void (*show)(struct kd *k); /* NULL without a console */
 	struct kd_buf text;      /* --json: what the command said */
@@ -114,7 +115,7 @@ void kd_say_text(struct kd *k, const char *text, size_t n);
 void kd_tell(struct kd *k, const char *text, size_t n);
 /* One line on stderr. */
 void kd_complain(struct kd *k, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* An object of its own on stdout; begin gives it its type. */
+/* An object of its own, a line of out; begin gives it its type. */
 void kd_object_begin(struct kd_buf *b, struct kd_json *j, const char *type);
 void kd_object_end(struct kd *k, struct kd_buf *b, struct kd_json *j);
 void kd_begin_command(struct kd *k, const char *text);

@@ -99,10 +99,13 @@ static int dump_string(struct kd *k, char kind, struct kd_range r)
 		kd_say(k, "%s  %s\n", at, "???");
 		kd_json_null(&k->j, "string");
 	} else if (got >= 0) {
+		struct kd_buf utf8 = { 0 };
 		if (unit == 2)
-			kd_buf_add_utf16(&text, buf, len);
+			kd_buf_add_utf16(&utf8, buf, len);
 		else
-			kd_buf_add_escaped(&text, buf, len);
+			kd_buf_add(&utf8, buf, len);
+		kd_buf_add_escaped(&text, kd_buf_text(&utf8), utf8.len);
+		kd_buf_free(&utf8);
 		kd_say(k, "%s  \"", at);
 		kd_say_text(k, kd_buf_text(&text), text.len);
 		kd_say(k, "\"\n");

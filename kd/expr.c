@@ -34,7 +34,7 @@ static bool is_name_char(char c)
 
 static size_t token_len(const char *p)
 {
-	size_t n = 0;
+	size_t n = *p == '@' || *p == '$';
 	while (is_name_char(p[n]))
 		n++;
 	return n ? n : (*p != '\0');

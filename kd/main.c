@@ -269,6 +269,7 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	static struct kd k;
+	k.out = stdout;
 	k.json = o.json;
 	k.verbose = o.verbose;
 	k.timeout_ms = o.timeout_ms;

@@ -48,17 +48,17 @@ static struct kd_module *list_add(struct kd_module_list *l)
 	return m;
 }
 
-static void set_path(struct kd_module *m, const char *path)
+/* From the path as the target wrote it, which may hold anything. */
+static void set_names(struct kd_target *t, struct kd_module *m, const struct kd_buf *path)
 {
-	snprintf(m->path, sizeof(m->path), "%s", path);
-}
-
-static void set_name(struct kd_target *t, struct kd_module *m)
-{
+	struct kd_buf shown = { 0 };
+	kd_buf_add_escaped(&shown, kd_buf_text(path), path->len);
+	snprintf(m->path, sizeof(m->path), "%s", kd_buf_text(&shown));
+	kd_buf_free(&shown);
 	if (t->version.kernel_base && m->base == t->version.kernel_base)
 		snprintf(m->name, sizeof(m->name), "nt");
 	else
-		kd_module_name(m->path, m->name);
+		kd_module_name(kd_buf_text(path), m->name);
 	if (!m->name[0])
 		snprintf(m->name, sizeof(m->name), "Unknown_Module_%" PRIx64, m->base);
 }
@@ -84,12 +84,11 @@ void kd_modules_event(struct kd_target *t, const struct kdp_load_symbols *ls)
 	if (!m)
 		return;
 	struct kd_buf text = { 0 };
-	kd_buf_add_escaped(&text, ls->path.p, ls->path.n);
+	kd_buf_add(&text, ls->path.p, ls->path.n);
 	m->base = base;
 	m->size = ls->image_size;
 	m->checksum = ls->checksum;
-	set_path(m, kd_buf_text(&text));
-	set_name(t, m);
+	set_names(t, m, &text);
 	kd_buf_free(&text);
 }
 
@@ -245,8 +244,7 @@ static void name_modules(struct walk *w)
 	for (size_t i = 0; i < w->found.n; i++) {
 		kd_buf_clear(&text);
 		kd_buf_add_utf16(&text, w->names[i].bytes, name_length(&w->names[i]));
-		set_path(&w->found.m[i], kd_buf_text(&text));
-		set_name(w->t, &w->found.m[i]);
+		set_names(w->t, &w->found.m[i], &text);
 	}
 	kd_buf_free(&text);
 }

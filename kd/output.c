@@ -14,7 +14,7 @@ static void put(struct kd *k, const char *text, size_t n)
 {
 	if (!n)
 		return;
-	if (fwrite(text, 1, n, stdout) != n || fflush(stdout))
+	if (fwrite(text, 1, n, k->out) != n || fflush(k->out))
 		k->failed_out = true;
 	k->partial_line = text[n - 1] != '\n';
 }
@@ -55,7 +55,7 @@ void kd_complain(struct kd *k, const char *fmt, ...)
 	va_start(ap, fmt);
 	if (k->hide)
 		k->hide(k);
-	fflush(stdout);
+	fflush(k->out);
 	fputs("kd: ", stderr);
 	vfprintf(stderr, fmt, ap);
 	fputc('\n', stderr);

@@ -212,6 +212,8 @@ void kd_session_init(struct kd *k)
 {
 	k->env = (struct kd_expr_env){ k, 8, env_reg, env_module, env_load };
 	k->dump_kind = 'b';
+	if (!k->out)
+		k->out = stdout;
 }
 
 void kd_session_free(struct kd *k)
