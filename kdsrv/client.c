@@ -23,6 +23,7 @@
 #define FRAMES_A_ROUND  32 /* then others have their turn */
 #define INPUT_MAX       (2 * (KDW_MAX_BODY + KDW_HEADER_LEN))
 #define BACKLOG_MAX     (16u * 1024 * 1024)
+#define BACKLOG_PAUSE   (2u * 1024 * 1024) /* above that of bulk reads: they can be cancelled */
 #define BACKLOG_RESUME  (256u * 1024)
 #define REFUSAL_BASE_MS 100  /* doubled with each wrong password ... */
 #define REFUSAL_MAX_MS  5000 /* ... up to this */
@@ -513,14 +514,21 @@ static bool take_frame(struct kds_client *c, struct evbuffer *in)
 	return true;
 }
 
+/* Nothing more is read from a client that has enough under way, or that does
+ * not read what it is sent: TCP slows it down. */
+static bool has_enough(struct kds_client *c)
+{
+	return c->ops.count >= KDW_MAX_PENDING || kds_client_backlog(c) > BACKLOG_PAUSE;
+}
+
 /* Half a message and then nothing: not for ever. */
-static void watch_half_message(struct kds_client *c, struct evbuffer *in)
+static void watch_half_message(struct kds_client *c, struct evbuffer *in, bool progress)
 {
 	if (c->state != KDS_CLIENT_READY)
 		return;
-	if (!evbuffer_get_length(in) || c->ops.count >= KDW_MAX_PENDING)
+	if (!evbuffer_get_length(in) || has_enough(c))
 		evtimer_del(c->timer);
-	else if (!evtimer_pending(c->timer, NULL))
+	else if (progress || !evtimer_pending(c->timer, NULL))
 		timer_start(c, HALF_MESSAGE_MS);
 }
 
@@ -532,8 +540,7 @@ static void take_input(struct kds_client *c)
 	if (c->state == KDS_CLIENT_GREETING)
 		greeting(c, in);
 	while ((c->state == KDS_CLIENT_AUTH || c->state == KDS_CLIENT_READY) && !c->denied) {
-		if (c->ops.count >= KDW_MAX_PENDING) {
-			/* Not read: TCP slows the sender down. */
+		if (has_enough(c)) {
 			bufferevent_disable(c->bev, EV_READ);
 			break;
 		}
@@ -544,12 +551,13 @@ static void take_input(struct kds_client *c)
 		if (!take_frame(c, in))
 			break;
 	}
-	watch_half_message(c, in);
+	watch_half_message(c, in, frames > 1);
 }
 
 void kds_client_resume(struct kds_client *c)
 {
-	if (c->ops.count >= KDW_MAX_PENDING / 2 || c->state != KDS_CLIENT_READY)
+	if (c->ops.count >= KDW_MAX_PENDING / 2 || kds_client_backlog(c) > BACKLOG_RESUME ||
+	    c->state != KDS_CLIENT_READY)
 		return;
 	if (bufferevent_get_enabled(c->bev) & EV_READ)
 		return;
@@ -588,6 +596,7 @@ static void on_write(struct bufferevent *bev, void *arg)
 		if (c->target)
 			kds_target_kick(c->target);
 	}
+	kds_client_resume(c);
 }
 
 static void on_event(struct bufferevent *bev, short what, void *arg)

@@ -225,6 +225,10 @@ void kds_ops_pump(struct kds_client *c)
 			op_end(c, op, KD_ERR_STATE, "no target is open", kdp_span(NULL, 0));
 			continue;
 		}
+		if (t->state == KDS_TARGET_RELEASING) {
+			op_end(c, op, KD_ERR_STATE, "the session ends", kdp_span(NULL, 0));
+			continue;
+		}
 		if (t->state != KDS_TARGET_OPEN) {
 			op_end(c, op, KD_ERR_GONE, "the device is gone", kdp_span(NULL, 0));
 			continue;

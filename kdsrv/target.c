@@ -528,6 +528,8 @@ void kds_target_release(struct kds_target *t, bool leave_stopped, uint32_t limit
 	else
 		t->finished = true;
 	t->state = KDS_TARGET_RELEASING;
+	if (t->client)
+		kds_ops_fail(t->client, KD_ERR_CANCELLED, "the session ends");
 	kds_target_kick(t);
 }
 
