@@ -109,6 +109,28 @@ static void take_frame(struct kd_client *c, const struct kdw_frame *f)
 		call->on_data(call->ctx, f->type, f->body);
 }
 
+/* A server that takes no more clients says so in place of its first line.
+ * False: that is not what this is. */
+static bool take_refusal(struct kd_client *c, const char *p, size_t n)
+{
+	static const char word[] = "KDSRV-ERROR ";
+	size_t skip = sizeof(word) - 1;
+	const char *end;
+	char why[KDW_GREETING_MAX + 32];
+	if (n < skip || memcmp(p, word, skip) != 0)
+		return false;
+	end = memchr(p, '\n', n);
+	if (end || n == KDW_GREETING_MAX) {
+		snprintf(why, sizeof(why), "the server refuses: %.*s",
+		         (int)((end ? (size_t)(end - p) : n) - skip), p + skip);
+		for (char *w = why; *w; w++)
+			if (*w < ' ' || *w > '~')
+				*w = '?';
+		lose(c, why);
+	}
+	return true;
+}
+
 /* Takes the server's first line. False: not all of it is here. */
 static bool take_greeting(struct kd_client *c, struct evbuffer *in)
 {
@@ -117,6 +139,8 @@ static bool take_greeting(struct kd_client *c, struct evbuffer *in)
 	if (!n)
 		return false;
 	const uint8_t *p = evbuffer_pullup(in, (ssize_t)n);
+	if (p && take_refusal(c, (const char *)p, n))
+		return false;
 	long used = p ? kdw_greeting_parse_server(&c->greeting, kdp_span(p, n)) : KD_ERR_NOMEM;
 	if (used == 0)
 		return false;

@@ -3,9 +3,11 @@
 #   top_builddir=BUILD python3 tests/e2e/test_teardown.py killed
 e2e_tests = \
 	%D%/test_slow_peers.py \
+	%D%/test_access.py \
 	%D%/test_protocol.py \
 	%D%/test_teardown.py
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) \
 	%D%/lib/kdclient.py \
-	%D%/lib/kdlib.py
+	%D%/lib/kdlib.py \
+	%D%/lib/proxy.py

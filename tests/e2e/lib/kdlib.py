@@ -119,6 +119,15 @@ class Proc:
     def signal(self, sig):
         self.p.send_signal(sig)
 
+    def stop(self):
+        """SIGSTOP, and returns when it has stopped."""
+        self.signal(signal.SIGSTOP)
+
+        def stopped():
+            with open("/proc/%d/stat" % self.pid) as f:
+                return f.read().rsplit(")", 1)[1].split()[0] == "T"
+        eventually(stopped, "%s stops" % self.name)
+
     def kill(self):
         if self.running():
             self.p.kill()
