@@ -13,12 +13,14 @@ fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
 fuzz_replays = \
 	%D%/replay_connstr \
 	%D%/replay_frame \
+	%D%/replay_host \
 	%D%/replay_link \
 	%D%/replay_message \
 	%D%/replay_wire
 fuzz_binaries = \
 	%D%/fuzz_connstr \
 	%D%/fuzz_frame \
+	%D%/fuzz_host \
 	%D%/fuzz_link \
 	%D%/fuzz_message \
 	%D%/fuzz_wire
@@ -32,6 +34,11 @@ fuzz_binaries = \
 %C%_replay_frame_LDADD = libkdproto.a
 %C%_fuzz_frame_LDADD = libkdproto.a
 %C%_fuzz_frame_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_host_SOURCES = %D%/fuzz_host.c %D%/replay.c
+%C%_replay_host_LDADD = libkdsrv.a libtransport.a libkdproto.a
+%C%_fuzz_host_LDADD = libkdsrv.a libtransport.a libkdproto.a
+%C%_fuzz_host_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_link_SOURCES = %D%/fuzz_link.c %D%/replay.c
 %C%_replay_link_LDADD = libkdproto.a
