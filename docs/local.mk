@@ -3,3 +3,4 @@ EXTRA_DIST += \
 	%D%/client-protocol.md \
 	%D%/connection-strings.md \
 	%D%/kd-protocol.md
+dist_man_MANS += %D%/kdtarget.1

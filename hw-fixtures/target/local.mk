@@ -20,6 +20,7 @@ kdtarget_SOURCES = \
 	%D%/options.c
 kdtarget_LDADD = libmachinesim.a libdebuggee.a libkdproto.a
 dist_noinst_SCRIPTS += %D%/run-qemu.sh
+EXTRA_DIST += %D%/README.md
 
 # The debuggee for bare metal has no libc, no sanitizers, and flags of its own.
 # It runs at an address that no 32-bit displacement from 0 reaches, so the code
