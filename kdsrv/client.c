@@ -78,8 +78,8 @@ void kds_client_send(struct kds_client *c, uint16_t type, uint32_t id, struct kd
 	if (c->state == KDS_CLIENT_CLOSING)
 		return;
 	kdw_put_header(header, type, id, body.n);
-	if (evbuffer_add(out, header, sizeof(header)) ||
-	    (body.n && evbuffer_add(out, body.p, body.n))) {
+	if (KD_FAULTY("client output", ENOMEM, evbuffer_add(out, header, sizeof(header))) ||
+	    (body.n && KD_FAULTY("client output", ENOMEM, evbuffer_add(out, body.p, body.n)))) {
 		c->state = KDS_CLIENT_CLOSING;
 		timer_start(c, 0);
 		return;
@@ -650,13 +650,15 @@ static int make_events(struct kds_client *c, int fd)
 {
 	struct event_base *base = c->server->base;
 
-	c->bev = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS);
+	c->bev = KD_FAULTY_ALLOC("client buffers",
+				 bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE |
+								      BEV_OPT_DEFER_CALLBACKS));
 	if (!c->bev) {
 		close(fd);
 		return KD_ERR_NOMEM;
 	}
-	c->timer = event_new(base, -1, 0, on_timer, c);
-	c->more = event_new(base, -1, 0, on_more, c);
+	c->timer = KD_FAULTY_ALLOC("client timer", event_new(base, -1, 0, on_timer, c));
+	c->more = KD_FAULTY_ALLOC("client event", event_new(base, -1, 0, on_more, c));
 	if (!c->timer || !c->more)
 		return KD_ERR_NOMEM;
 	event_priority_set(c->timer, KDS_PRIO_CLIENT);
@@ -671,7 +673,7 @@ static int make_events(struct kds_client *c, int fd)
 int kds_client_new(struct kds_server *s, int fd, const char *peer, bool tcp, bool trusted,
 		   const struct kdw_verifier *verifier)
 {
-	struct kds_client *c = kd_fault("client.new") ? NULL : calloc(1, sizeof(*c));
+	struct kds_client *c = KD_FAULTY_ALLOC("client", calloc(1, sizeof(*c)));
 	char line[KDW_GREETING_MAX];
 
 	if (!c) {

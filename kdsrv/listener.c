@@ -165,8 +165,10 @@ static void accept_failed(struct evconnlistener *ev, void *arg)
 
 static int listen_on(struct kds_listener *l, int fd)
 {
-	l->ev = evconnlistener_new(l->server->base, accepted, l,
-				   LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, BACKLOG, fd);
+	l->ev = KD_FAULTY_ALLOC(
+	    "listener event", evconnlistener_new(l->server->base, accepted, l,
+						 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC,
+						 BACKLOG, fd));
 	if (!l->ev) {
 		int err = errno;
 
@@ -204,7 +206,7 @@ static int make_directory(const char *path, char *error, size_t cap)
 	if (!slash || slash == dir)
 		return KD_OK;
 	*slash = '\0';
-	if (mkdir(dir, 0700) && errno != EEXIST) {
+	if (KD_FAULTY("mkdir", EACCES, mkdir(dir, 0700)) && errno != EEXIST) {
 		snprintf(error, cap, "%s: cannot create: %s", dir, strerror(errno));
 		return KD_ERR_IO;
 	}
@@ -229,12 +231,11 @@ static int open_unix(struct kds_listener *l, const struct kcs_server *where, cha
 		return KD_ERR_INVALID;
 	}
 	memcpy(sun.sun_path, where->path, strlen(where->path));
-	fd = kd_fault("listener.socket")
-		 ? -1
-		 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fd = KD_FAULTY("listener socket", EMFILE,
+		       socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	if (fd < 0)
 		goto err_errno;
-	if (bind(fd, (struct sockaddr *)(void *)&sun, sizeof(sun))) {
+	if (KD_FAULTY("bind", ENOMEM, bind(fd, (struct sockaddr *)(void *)&sun, sizeof(sun)))) {
 		if (errno != EADDRINUSE)
 			goto err_close;
 		if (unix_is_alive(&sun)) {
@@ -250,7 +251,9 @@ static int open_unix(struct kds_listener *l, const struct kcs_server *where, cha
 			goto err_close;
 	}
 	snprintf(l->path, sizeof(l->path), "%s", where->path);
-	if (chmod(where->path, 0600) || listen_on(l, fd))
+	if (KD_FAULTY("chmod", EPERM, chmod(where->path, 0600)))
+		goto err_close;
+	if (listen_on(l, fd))
 		goto err_errno;
 	l->is_unix = true;
 	snprintf(l->name, sizeof(l->name), "npipe:pipe=%s", strrchr(where->path, '/') + 1);
@@ -267,9 +270,8 @@ err_errno:
 static int bind_tcp(const struct addrinfo *ai)
 {
 	int on = 1;
-	int fd = kd_fault("listener.socket")
-		     ? -1
-		     : socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = KD_FAULTY("listener socket", EMFILE,
+			   socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 
 	if (fd < 0)
 		return -1;
@@ -277,7 +279,8 @@ static int bind_tcp(const struct addrinfo *ai)
 	if (ai->ai_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
 	/* Another listener on a bound port shows at listen, not at bind. */
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, BACKLOG)) {
+	if (KD_FAULTY("bind", EACCES, bind(fd, ai->ai_addr, ai->ai_addrlen)) ||
+	    KD_FAULTY("listen", ENOMEM, listen(fd, BACKLOG))) {
 		int err = errno;
 
 		close(fd);
@@ -298,7 +301,7 @@ static int try_port(struct kds_listener *l, const char *host, unsigned port, boo
 	int fd, rc;
 
 	snprintf(service, sizeof(service), "%u", port);
-	rc = getaddrinfo(host, service, &hints, &ai);
+	rc = kd_fault("getaddrinfo") ? EAI_MEMORY : getaddrinfo(host, service, &hints, &ai);
 	if (rc) {
 		snprintf(error, cap, "bind=%s: %s", host, gai_strerror(rc));
 		return KD_ERR_INVALID;
@@ -333,7 +336,7 @@ static int open_tcp(struct kds_listener *l, const struct kcs_server *where, char
 int kds_listener_open(struct kds_listener **out, struct kds_server *s,
 		      const struct kcs_server *where, char *error, size_t cap)
 {
-	struct kds_listener *l = kd_fault("listener.open") ? NULL : calloc(1, sizeof(*l));
+	struct kds_listener *l = KD_FAULTY_ALLOC("listener", calloc(1, sizeof(*l)));
 	int err;
 
 	if (!l) {
@@ -341,9 +344,14 @@ int kds_listener_open(struct kds_listener **out, struct kds_server *s,
 		return KD_ERR_NOMEM;
 	}
 	l->server = s;
-	l->pause = event_new(s->base, -1, 0, pause_over, l);
+	l->pause = KD_FAULTY_ALLOC("pause timer", event_new(s->base, -1, 0, pause_over, l));
 	l->has_password = where->password[0];
-	if (!l->pause || (l->has_password && kdw_verifier_make(&l->verifier, where->password))) {
+	if (!l->pause) {
+		kds_listener_close(l);
+		snprintf(error, cap, "out of memory");
+		return KD_ERR_NOMEM;
+	}
+	if (l->has_password && kdw_verifier_make(&l->verifier, where->password)) {
 		kds_listener_close(l);
 		snprintf(error, cap, "cannot prepare the password check");
 		return KD_ERR_IO;

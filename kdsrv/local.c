@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "drivers/fault.h"
 #include "kdsrv/client.h"
 #include "kdsrv/log.h"
 #include "kdsrv/server.h"
@@ -39,11 +40,12 @@ int kds_local_start(char *error, size_t cap)
 	int fds[2];
 	pid_t pid;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds)) {
+	if (KD_FAULTY("socketpair", EMFILE,
+		      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds))) {
 		snprintf(error, cap, "cannot make a socket: %s", strerror(errno));
 		return KD_ERR_IO;
 	}
-	pid = fork();
+	pid = KD_FAULTY("fork", EAGAIN, fork());
 	if (pid < 0) {
 		snprintf(error, cap, "cannot start a process: %s", strerror(errno));
 		close(fds[0]);

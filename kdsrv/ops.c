@@ -103,7 +103,7 @@ static const char *write_check(struct kds_op *op)
 
 void kds_ops_add(struct kds_client *c, uint16_t type, uint32_t id, struct kdp_span body)
 {
-	struct kds_op *op = kd_fault("ops.add") ? NULL : calloc(1, sizeof(*op) + body.n);
+	struct kds_op *op = KD_FAULTY_ALLOC("request", calloc(1, sizeof(*op) + body.n));
 	const char *wrong = NULL;
 
 	if (!op) {

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "drivers/fault.h"
 #include "kdsrv/client.h"
 #include "kdsrv/listener.h"
 #include "kdsrv/target.h"
@@ -31,22 +32,24 @@ int64_t kds_now_ms(void)
 
 int kds_server_init(struct kds_server *s, const struct kds_config *config, char *error, size_t cap)
 {
-	struct event_config *ec = event_config_new();
+	struct event_config *ec = KD_FAULTY_ALLOC("event config", event_config_new());
 
 	memset(s, 0, sizeof(*s));
 	TAILQ_INIT(&s->clients);
 	TAILQ_INIT(&s->targets);
 	s->config = config;
 	s->start_ms = kds_now_ms();
-	s->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	s->reserve_fd =
+	    KD_FAULTY("reserve fd", EMFILE, open("/dev/null", O_RDONLY | O_CLOEXEC));
 	if (ec) {
 		/* Timers are in milliseconds; the cheap clock would round them
 		 * to scheduler ticks. */
 		event_config_set_flag(ec, EVENT_BASE_FLAG_PRECISE_TIMER);
-		s->base = event_base_new_with_config(ec);
+		s->base = KD_FAULTY_ALLOC("event base", event_base_new_with_config(ec));
 		event_config_free(ec);
 	}
-	if (!s->base || event_base_priority_init(s->base, KDS_PRIO_COUNT)) {
+	if (!s->base || event_base_priority_init(s->base, KDS_PRIO_COUNT) ||
+	    kds_server_prepare_end(s)) {
 		snprintf(error, cap, "cannot start the event loop: out of memory or descriptors");
 		kds_server_free(s);
 		return KD_ERR_NOMEM;
@@ -88,8 +91,10 @@ int kds_server_catch_signals(struct kds_server *s)
 	static const int signals[] = { SIGTERM, SIGINT };
 
 	for (int i = 0; i < 2; i++) {
-		s->signals[i] = evsignal_new(s->base, signals[i], on_signal, s);
-		if (!s->signals[i] || event_add(s->signals[i], NULL))
+		s->signals[i] = KD_FAULTY_ALLOC("signal event",
+						evsignal_new(s->base, signals[i], on_signal, s));
+		if (!s->signals[i] ||
+		    KD_FAULTY("signal event add", ENOMEM, event_add(s->signals[i], NULL)))
 			return KD_ERR_NOMEM;
 	}
 	return KD_OK;
@@ -116,8 +121,11 @@ void kds_server_free(struct kds_server *s)
 			event_free(s->signals[i]);
 	if (s->end_timer)
 		event_free(s->end_timer);
-	if (s->base)
+	if (s->base) {
+		/* Buffers with a callback pending are freed by that callback. */
+		event_base_loop(s->base, EVLOOP_NONBLOCK);
 		event_base_free(s->base);
+	}
 	if (s->reserve_fd >= 0)
 		close(s->reserve_fd);
 }

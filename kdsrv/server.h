@@ -86,6 +86,8 @@ int kds_server_catch_signals(struct kds_server *s);
 int kds_server_run(struct kds_server *s);
 void kds_server_free(struct kds_server *s);
 
+/* teardown.c: takes beforehand what ending needs. KD_OK, or KD_ERR_NOMEM. */
+int kds_server_prepare_end(struct kds_server *s);
 /* teardown.c: by is shown to the other clients. client may be NULL. */
 void kds_server_end(struct kds_server *s, const char *by, struct kds_client *client, uint32_t id);
 /* For the answer to who ended it: a target could not be let go as it should. */

@@ -149,8 +149,25 @@ static bool same_fds(const struct kds_target *t, const struct pollfd *fds, size_
 	return true;
 }
 
+static bool watch_fd(struct kds_target *t, const struct pollfd *fd, short what)
+{
+	struct event *ev = KD_FAULTY_ALLOC(
+	    "target event", event_new(t->server->base, fd->fd, what, fd_ready, t));
+
+	if (!ev)
+		return false;
+	event_priority_set(ev, KDS_PRIO_TARGET);
+	if (KD_FAULTY("target event add", ENOSPC, event_add(ev, NULL))) {
+		event_free(ev);
+		return false;
+	}
+	t->fd_events[t->fd_count] = ev;
+	t->fds[t->fd_count++] = *fd;
+	return true;
+}
+
 /* Watches what the driver wants watched. */
-static void watch_fds(struct kds_target *t)
+static bool watch_fds(struct kds_target *t)
 {
 	struct pollfd fds[KDS_TARGET_FDS];
 	size_t n = 0;
@@ -158,7 +175,7 @@ static void watch_fds(struct kds_target *t)
 	if (t->driver)
 		n = t->driver->ops->pollfds(t->driver, t->blocked, fds, KDS_TARGET_FDS);
 	if (same_fds(t, fds, n))
-		return;
+		return true;
 	drop_fd_events(t);
 	for (size_t i = 0; i < n; i++) {
 		short what = EV_PERSIST;
@@ -167,14 +184,13 @@ static void watch_fds(struct kds_target *t)
 			what |= EV_READ;
 		if (fds[i].events & POLLOUT)
 			what |= EV_WRITE;
-		t->fd_events[i] = event_new(t->server->base, fds[i].fd, what, fd_ready, t);
-		if (!t->fd_events[i])
-			break;
-		event_priority_set(t->fd_events[i], KDS_PRIO_TARGET);
-		event_add(t->fd_events[i], NULL);
-		t->fds[i] = fds[i];
-		t->fd_count++;
+		if (!watch_fd(t, &fds[i], what)) {
+			snprintf(t->driver->error, sizeof(t->driver->error),
+				 "cannot be watched: out of memory or descriptors");
+			return false;
+		}
 	}
+	return true;
 }
 
 static void close_driver(struct kds_target *t)
@@ -354,7 +370,12 @@ static void arm(struct kds_target *t)
 	int64_t wait_ms;
 	struct timeval tv;
 
-	watch_fds(t);
+	/* A driver that cannot be watched would be silent for ever. */
+	if (!watch_fds(t)) {
+		t->driver_gone = true;
+		event_active(t->timer, EV_TIMEOUT, 0);
+		return;
+	}
 	if (due == t->timer_ms && evtimer_pending(t->timer, NULL))
 		return;
 	t->timer_ms = due;
@@ -487,7 +508,7 @@ void kds_target_free(struct kds_target *t)
 int kds_target_open(struct kds_target **out, struct kds_client *c, const struct kcs_trans *trans,
 		    unsigned flags, char *error, size_t cap)
 {
-	struct kds_target *t = kd_fault("target.open") ? NULL : calloc(1, sizeof(*t));
+	struct kds_target *t = KD_FAULTY_ALLOC("target", calloc(1, sizeof(*t)));
 	int err;
 
 	if (!t) {
@@ -499,7 +520,8 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 	t->flags = flags;
 	t->timer_ms = KDP_NEVER;
 	kcs_format_trans(trans, t->name, sizeof(t->name));
-	t->timer = event_new(t->server->base, -1, 0, timer_fired, t);
+	t->timer = KD_FAULTY_ALLOC("target timer",
+				   event_new(t->server->base, -1, 0, timer_fired, t));
 	if (!t->timer) {
 		free(t);
 		snprintf(error, cap, "out of memory");

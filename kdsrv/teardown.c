@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "drivers/fault.h"
 #include "kdsrv/client.h"
 #include "kdsrv/listener.h"
 #include "kdsrv/log.h"
@@ -91,6 +92,15 @@ static void tell_others(struct kds_server *s, const char *by, const struct kds_c
 		kds_client_event_text(c, KDW_EV_ENDING, -1, by);
 }
 
+int kds_server_prepare_end(struct kds_server *s)
+{
+	s->end_timer = KD_FAULTY_ALLOC("end timer", evtimer_new(s->base, end_timer_fired, s));
+	if (!s->end_timer)
+		return KD_ERR_NOMEM;
+	event_priority_set(s->end_timer, KDS_PRIO_TARGET);
+	return KD_OK;
+}
+
 void kds_server_end(struct kds_server *s, const char *by, struct kds_client *client, uint32_t id)
 {
 	struct timeval tv = { .tv_sec = HARD_MS / 1000, .tv_usec = HARD_MS % 1000 * 1000 };
@@ -111,13 +121,6 @@ void kds_server_end(struct kds_server *s, const char *by, struct kds_client *cli
 	tell_others(s, by, client);
 	while (s->listener_count)
 		kds_listener_close(s->listeners[--s->listener_count]);
-	s->end_timer = evtimer_new(s->base, end_timer_fired, s);
-	if (!s->end_timer) {
-		close_everything(s);
-		leave_loop(s);
-		return;
-	}
-	event_priority_set(s->end_timer, KDS_PRIO_TARGET);
 	evtimer_add(s->end_timer, &tv);
 	for (t = TAILQ_FIRST(&s->targets); t; t = next) {
 		bool leave = (t->flags & KDW_OPEN_LEAVE_STOPPED) || s->config->leave_stopped;
