@@ -20,20 +20,20 @@ struct level {
 	const char *name;
 	unsigned drop, twice, damage, cut, noise; /* frames in 1000 */
 	unsigned outage;                          /* in 1000: this direction is dead for a while */
-	unsigned delay_ms;                        /* largest extra delay; a round trip must stay
-						   * below the target's time-out, see below */
+	unsigned delay_ms;                        /* largest extra delay, one way */
 	unsigned share;                           /* of the messages, in 1000 */
 };
 
 /* A target that gives up and starts again masks the flag in the ACK that it
  * expects. An ACK of the packet it gave up, if still on the way, would pass for
- * one of its new packet; no receiver can tell. So delays stay below the
- * time-out here. */
+ * one of its new packet; no receiver can tell. So where the target comes to
+ * give up, a round trip stays below its time-out. */
 static const struct level levels[] = {
 	{ "clean", 0, 0, 0, 0, 0, 0, 0, 100 },
-	{ "usual", 1, 1, 1, 1, 1, 0, 5, 400 },
+	{ "usual", 1, 1, 1, 1, 1, 0, 5, 380 },
 	{ "poor", 10, 10, 10, 10, 10, 0, 20, 300 },
 	{ "bad", 40, 40, 40, 40, 40, 0, 50, 100 },
+	{ "far", 10, 10, 10, 10, 10, 0, 700, 20 },
 	{ "broken", 5, 5, 5, 5, 5, 5, 10, 50 },
 	{ "hopeless", 120, 60, 100, 100, 60, 1, 80, 50 },
 };
@@ -144,7 +144,7 @@ static bool message_intact(struct kdp_span s)
 {
 	return s.n >= MSG_MIN &&
 	       kdp_get_u32(s.p + 12) ==
-		   (hash(kdp_span(s.p, 12)) ^ hash(kdp_span(s.p + MSG_MIN, s.n - MSG_MIN)));
+	           (hash(kdp_span(s.p, 12)) ^ hash(kdp_span(s.p + MSG_MIN, s.n - MSG_MIN)));
 }
 
 static uint32_t ledger_add(struct run *r, struct ledger *l)
@@ -288,8 +288,8 @@ static void line_send(struct run *r, struct line *l, struct kdp_span s)
 		size_t keep = 1 + below(r, (uint32_t)s.n - 1);
 
 		line_put(r, l,
-			 chance(r, 500) ? kdp_span(s.p, keep) : kdp_span(s.p + keep, s.n - keep),
-			 true);
+		         chance(r, 500) ? kdp_span(s.p, keep) : kdp_span(s.p + keep, s.n - keep),
+		         true);
 	} else {
 		line_put(r, l, s, false);
 		if (chance(r, v->twice))
@@ -333,7 +333,7 @@ static void host_send(struct run *r)
 		return;
 	seq = ledger_add(r, &h->sent);
 	if (kdp_link_send(&h->link, KDP_STATE_MANIPULATE,
-			  kdp_span(p, make_message(r, p, 0x3130, seq, seq)), 0, r->now_ms))
+	                  kdp_span(p, make_message(r, p, 0x3130, seq, seq)), 0, r->now_ms))
 		FAIL(r, "host: send refused");
 	h->under_way = true;
 	r->awaited = seq;
@@ -415,7 +415,7 @@ static void target_send(struct run *r)
 	type = reply ? KDP_STATE_MANIPULATE : seq ? KDP_DEBUG_IO : KDP_STATE_CHANGE64;
 	n = make_message(r, p, reply ? 0x3130 : 0x3230, seq, request);
 	if (kdp_link_send(&t->link, type, kdp_span(p, n),
-			  type == KDP_DEBUG_IO && chance(r, 500) ? KDP_SEND_ABANDON : 0, r->now_ms))
+	                  type == KDP_DEBUG_IO && chance(r, 500) ? KDP_SEND_ABANDON : 0, r->now_ms))
 		FAIL(r, "target: send refused");
 	t->under_way = true;
 }
