@@ -60,6 +60,9 @@ void kd_buf_putc(struct kd_buf *b, char c)
 }
 
 static void buf_vprintf(struct kd_buf *b, const char *fmt, va_list ap)
+    __attribute__((format(printf, 2, 0)));
+
+static void buf_vprintf(struct kd_buf *b, const char *fmt, va_list ap)
 {
 	va_list again;
 	va_copy(again, ap);

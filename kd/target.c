@@ -106,13 +106,21 @@ static void take_stop(struct kd_target *t, struct kdp_span body)
 	t->stop_seq++;
 }
 
+/* A target that prints or loads modules runs. */
+static void it_talks(struct kd_target *t)
+{
+	t->heard = true;
+	if (t->state == KD_RUN_WAITING)
+		t->state = KD_RUN_RUNNING;
+}
+
 static void take_module(struct kd_target *t, struct kdp_span body)
 {
 	struct kdp_state_change sc;
 	if (kdp_state_change_decode(&sc, body) || sc.new_state != KDP_LOAD_SYMBOLS)
 		return;
-	t->heard = true;
 	kd_modules_event(t, &sc.load);
+	it_talks(t);
 }
 
 static void take_link(struct kd_target *t, struct kdp_span body)
@@ -152,7 +160,7 @@ void kd_target_event(struct kd_target *t, uint16_t type, struct kdp_span body)
 		break;
 	case KDW_EV_PRINT:
 	case KDW_EV_PROMPT:
-		t->heard = true;
+		it_talks(t);
 		break;
 	case KDW_EV_LINK:
 		take_link(t, body);
