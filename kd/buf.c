@@ -89,8 +89,8 @@ static size_t utf8_len(const uint8_t *p, size_t n)
 {
 	if (p[0] < 0x80)
 		return 1;
-	size_t len = p[0] >= 0xC2 && p[0] <= 0xDF ? 2
-	             : (p[0] & 0xF0) == 0xE0      ? 3
+	size_t len = p[0] >= 0xC2 && p[0] <= 0xDF   ? 2
+	             : (p[0] & 0xF0) == 0xE0        ? 3
 	             : p[0] >= 0xF0 && p[0] <= 0xF4 ? 4
 	                                            : 0;
 	if (!len || len > n)

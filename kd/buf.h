@@ -9,7 +9,7 @@
 #include "kdproto/bytes.h"
 
 struct kd_buf {
-	char *p;        /* NUL-terminated once anything was added, else NULL */
+	char *p; /* NUL-terminated once anything was added, else NULL */
 	size_t len, cap;
 	bool bad;
 };

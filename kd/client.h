@@ -11,7 +11,7 @@
 #include "kdsrv/connstr.h"
 #include "kdsrv/wire.h"
 
-#define KD_ERROR_CAP 1024
+#define KD_ERROR_CAP   1024
 #define KD_NO_DEADLINE INT64_MAX
 
 struct kd_client;
@@ -22,9 +22,9 @@ struct kd_call {
 	uint32_t id;
 	uint16_t type;
 	bool done;
-	int err;                 /* of the reply, or KD_ERR_GONE */
+	int err; /* of the reply, or KD_ERR_GONE */
 	char message[KDW_MAX_STRING + 1];
-	uint8_t *body;           /* of the reply */
+	uint8_t *body; /* of the reply */
 	size_t body_len;
 	/* DATA and GAP frames, as they come; may be NULL. Must not wait. */
 	void (*on_data)(void *ctx, uint16_t type, struct kdp_span body);
@@ -45,12 +45,12 @@ struct kd_client {
 	struct kd_client_hooks hooks;
 	struct kd_call *calls;
 	uint32_t next_id;
-	int64_t deadline_ms;     /* for every wait; KD_NO_DEADLINE */
-	bool gone;               /* the connection ended; error_text says why */
-	bool local;              /* the server is our own child */
-	bool interrupted;        /* Ctrl-C; whoever handles it clears it */
-	bool terminated;         /* SIGTERM or SIGHUP */
-	bool woken;              /* something happened since the last wait */
+	int64_t deadline_ms; /* for every wait; KD_NO_DEADLINE */
+	bool gone;           /* the connection ended; error_text says why */
+	bool local;          /* the server is our own child */
+	bool interrupted;    /* Ctrl-C; whoever handles it clears it */
+	bool terminated;     /* SIGTERM or SIGHUP */
+	bool woken;          /* something happened since the last wait */
 	bool greeted;
 	struct kdw_greeting greeting;
 	char gone_text[KD_ERROR_CAP];

@@ -12,7 +12,7 @@
 
 enum kd_exit {
 	KD_EXIT_DONE = 0,
-	KD_EXIT_FAILED = 1,      /* a command failed */
+	KD_EXIT_FAILED = 1, /* a command failed */
 	KD_EXIT_USAGE = 2,
 	KD_EXIT_UNREACHABLE = 3, /* the server or the target */
 	KD_EXIT_REFUSED = 4,
@@ -24,22 +24,22 @@ struct kd {
 	struct kd_target t;
 	struct kd_expr_env env;
 	bool json, verbose;
-	bool script;             /* nobody answers: bounded waits, empty prompts */
+	bool script; /* nobody answers: bounded waits, empty prompts */
 	int timeout_ms;
 	bool quit;
-	bool detached;           /* the target was given back, or the server ended */
-	int exit_code;           /* of the first failure */
-	bool unreachable;        /* the target was waited for in vain */
+	bool detached;    /* the target was given back, or the server ended */
+	int exit_code;    /* of the first failure */
+	bool unreachable; /* the target was waited for in vain */
 
 	/* Output. */
-	FILE *out;               /* stdout, but for tests */
-	bool partial_line;       /* the last thing shown has no newline yet */
-	bool failed_out;         /* out takes nothing any more */
+	FILE *out;                  /* stdout, but for tests */
+	bool partial_line;          /* the last thing shown has no newline yet */
+	bool failed_out;            /* out takes nothing any more */
 	void (*hide)(struct kd *k); /* the console's prompt, around output; */
 	void (*show)(struct kd *k); /* NULL without a console */
-	struct kd_buf text;      /* --json: what the command said */
-	struct kd_buf result;    /* --json: its object */
-	struct kd_json j;        /* writes into result; does nothing otherwise */
+	struct kd_buf text;         /* --json: what the command said */
+	struct kd_buf result;       /* --json: its object */
+	struct kd_json j;           /* writes into result; does nothing otherwise */
 
 	/* A prompt of the target that waits for an answer. */
 	bool prompted;
@@ -54,7 +54,7 @@ struct kd {
 enum kd_need {
 	KD_NEED_NOTHING,
 	KD_NEED_SERVER,
-	KD_NEED_TARGET,          /* an open one, running or not */
+	KD_NEED_TARGET, /* an open one, running or not */
 	KD_NEED_STOP,
 };
 
@@ -64,8 +64,8 @@ struct kd_command {
 	/* args: behind the name, blanks skipped; may be changed. Returns KD_OK
 	 * or an error with its text in k->c->error. */
 	int (*run)(struct kd *k, char *args);
-	const char *usage;       /* "db [addr] [L count]" */
-	const char *help;        /* one line */
+	const char *usage; /* "db [addr] [L count]" */
+	const char *help;  /* one line */
 };
 
 /* Tables end with a NULL name. */

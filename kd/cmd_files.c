@@ -45,13 +45,16 @@ static int file_args(struct kd *k, char **args, char **file, struct kd_range *r)
 	bool bad;
 	*file = kd_word(args, &bad);
 	if (!*file)
-		return kd_fail(k, KD_ERR_INVALID, bad ? "Syntax error: the quotes do not close"
-		                                      : "Syntax error: a file name is missing");
+		return kd_fail(k, KD_ERR_INVALID,
+		               bad ? "Syntax error: the quotes do not close"
+		                   : "Syntax error: a file name is missing");
 	if (!**args)
-		return kd_fail(k, KD_ERR_INVALID, "Syntax error: a range is missing (ADDRESS L COUNT)");
+		return kd_fail(k, KD_ERR_INVALID,
+		               "Syntax error: a range is missing (ADDRESS L COUNT)");
 	int err = kd_arg_range(k, args, 1, r);
 	if (!err && !r->given)
-		err = kd_fail(k, KD_ERR_INVALID, "Syntax error: a range is wanted (ADDRESS L COUNT)");
+		err =
+		    kd_fail(k, KD_ERR_INVALID, "Syntax error: a range is wanted (ADDRESS L COUNT)");
 	return err ? err : kd_no_more(k, *args);
 }
 
@@ -60,10 +63,10 @@ static int file_args(struct kd *k, char **args, char **file, struct kd_range *r)
 struct output {
 	struct kd *k;
 	int fd;
-	int error;                  /* errno of the write that failed */
-	uint64_t next, left;        /* what comes next, and how much */
+	int error;           /* errno of the write that failed */
+	uint64_t next, left; /* what comes next, and how much */
 	uint64_t total;
-	bool gap;                   /* next cannot be read */
+	bool gap; /* next cannot be read */
 	struct progress progress;
 };
 
@@ -170,8 +173,10 @@ static int cmd_writemem(struct kd *k, char *args)
 	if (err) {
 		char why[KD_ERROR_CAP];
 		snprintf(why, sizeof(why), "%s", k->c->error);
-		return kd_fail(k, err, "%.512s: not written: %.400s (%" PRIu64 " of %" PRIu64
-		               " bytes were done)", file, why, o.total - o.left, o.total);
+		return kd_fail(k, err,
+		               "%.512s: not written: %.400s (%" PRIu64 " of %" PRIu64
+		               " bytes were done)",
+		               file, why, o.total - o.left, o.total);
 	}
 	kd_json_str(&k->j, "file", file);
 	kd_json_hex(&k->j, "address", r.address);
@@ -186,7 +191,7 @@ struct input {
 	uint64_t start, address, left, done, total;
 	struct kd_call calls[WRITES_IN_FLIGHT];
 	size_t lens[WRITES_IN_FLIGHT];
-	unsigned head, count;       /* ring of calls that are out */
+	unsigned head, count; /* ring of calls that are out */
 	struct progress progress;
 	uint8_t chunk[KDW_MAX_CHUNK];
 };
@@ -266,8 +271,9 @@ static int open_input(struct kd *k, const char *file, uint64_t want)
 	if (bad) {
 		kd_fail(k, KD_ERR_IO, "%s: cannot be read: %s", file, strerror(bad));
 	} else if (S_ISREG(st.st_mode) && (uint64_t)st.st_size < want) {
-		kd_fail(k, KD_ERR_TRUNCATED, "%s: has %lld bytes only, the range has %" PRIu64
-		        "; nothing was written", file, (long long)st.st_size, want);
+		kd_fail(k, KD_ERR_TRUNCATED,
+		        "%s: has %lld bytes only, the range has %" PRIu64 "; nothing was written",
+		        file, (long long)st.st_size, want);
 		bad = EINVAL;
 	}
 	if (bad && fd >= 0)
@@ -312,8 +318,9 @@ static int cmd_readmem(struct kd *k, char *args)
 	if (err) {
 		char why[KD_ERROR_CAP];
 		snprintf(why, sizeof(why), "%s", k->c->error);
-		kd_fail(k, err, "%.512s: %.400s; %" PRIu64 " of %" PRIu64
-		        " bytes are known to be written", file, why, in->done, in->total);
+		kd_fail(k, err,
+		        "%.512s: %.400s; %" PRIu64 " of %" PRIu64 " bytes are known to be written",
+		        file, why, in->done, in->total);
 	}
 	kd_json_str(&k->j, "file", file);
 	kd_json_hex(&k->j, "address", r.address);

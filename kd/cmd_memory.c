@@ -10,8 +10,8 @@
 
 #define DUMP_BYTES   128
 #define DUMP_PIECE   4096
-#define STRING_UNITS 512         /* without a range: at most so many characters */
-#define MAX_VALUES   4096        /* bytes of one e or of a pattern */
+#define STRING_UNITS 512  /* without a range: at most so many characters */
+#define MAX_VALUES   4096 /* bytes of one e or of a pattern */
 #define SEARCH_PIECE (64 * 1024)
 
 /* ---- d --------------------------------------------------------------------------- */
@@ -267,8 +267,10 @@ static int string_pattern(struct kd *k, char *args, struct pattern *p)
 {
 	char *close = *args == '"' ? strchr(args + 1, '"') : NULL;
 	if (!close || close == args + 1)
-		return kd_fail(k, KD_ERR_INVALID, "Syntax error: \"text\" in quotes is wanted at "
-		               "'%.32s'", args);
+		return kd_fail(k, KD_ERR_INVALID,
+		               "Syntax error: \"text\" in quotes is wanted at "
+		               "'%.32s'",
+		               args);
 	unsigned unit = p->kind == 'u' ? 2 : 1;
 	p->len = 0;
 	for (const char *s = args + 1; s < close; s++) {
@@ -298,8 +300,8 @@ static int found(struct kd *k, const struct pattern *p, uint64_t address)
 
 /* Shows the matches that start within the first n bytes of buf, which holds
  * have. */
-static int search_piece(struct kd *k, const struct pattern *p, uint64_t address,
-                        const uint8_t *buf, const bool *valid, size_t n, size_t have)
+static int search_piece(struct kd *k, const struct pattern *p, uint64_t address, const uint8_t *buf,
+                        const bool *valid, size_t n, size_t have)
 {
 	for (size_t i = 0; i < n && i + p->len <= have; i++) {
 		if (buf[i] != p->bytes[0] || memcmp(buf + i, p->bytes, p->len) != 0)
@@ -343,15 +345,16 @@ static int cmd_s(struct kd *k, char *args)
 	if (*args == '-') {
 		p.kind = (char)tolower((unsigned char)args[1]);
 		if (!p.kind || !strchr("bwdqau", p.kind) || !isspace((unsigned char)args[2]))
-			return kd_fail(k, KD_ERR_INVALID, "Syntax error in '%.32s': -b -w -d -q -a -u",
-			               args);
+			return kd_fail(k, KD_ERR_INVALID,
+			               "Syntax error in '%.32s': -b -w -d -q -a -u", args);
 		for (args += 2; isspace((unsigned char)*args);)
 			args++;
 	}
 	unsigned unit = kd_format_unit(p.kind, 8);
 	int err = kd_arg_range(k, &args, unit, &r);
 	if (!err && !r.given)
-		err = kd_fail(k, KD_ERR_INVALID, "Syntax error: a range is wanted (ADDRESS L COUNT)");
+		err =
+		    kd_fail(k, KD_ERR_INVALID, "Syntax error: a range is wanted (ADDRESS L COUNT)");
 	if (!err)
 		err = p.kind == 'a' || p.kind == 'u' ? string_pattern(k, args, &p)
 		                                     : values(k, args, unit, p.bytes, &p.len);
@@ -375,8 +378,10 @@ const struct kd_command kd_commands_memory[] = {
 	{ "du", KD_NEED_STOP, cmd_du, "du " RANGE, "show a UTF-16 string" },
 	{ "dw", KD_NEED_STOP, cmd_dw, "dw " RANGE, "show 16-bit words" },
 	{ "!db", KD_NEED_STOP, cmd_phys_db, "!db addr [L count | end]", "show physical bytes" },
-	{ "!dd", KD_NEED_STOP, cmd_phys_dd, "!dd addr [L count | end]", "show physical 32-bit words" },
-	{ "!dq", KD_NEED_STOP, cmd_phys_dq, "!dq addr [L count | end]", "show physical 64-bit words" },
+	{ "!dd", KD_NEED_STOP, cmd_phys_dd, "!dd addr [L count | end]",
+	  "show physical 32-bit words" },
+	{ "!dq", KD_NEED_STOP, cmd_phys_dq, "!dq addr [L count | end]",
+	  "show physical 64-bit words" },
 	{ "eb", KD_NEED_STOP, cmd_eb, "eb addr value...", "write bytes" },
 	{ "ed", KD_NEED_STOP, cmd_ed, "ed addr value...", "write 32-bit words" },
 	{ "eq", KD_NEED_STOP, cmd_eq, "eq addr value...", "write 64-bit words" },

@@ -6,14 +6,14 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define MAX_FRAMES   64
-#define SCAN_BYTES   4096
+#define MAX_FRAMES 64
+#define SCAN_BYTES 4096
 
 static const char *target_kind(uint16_t major)
 {
 	static const char *const kinds[] = {
-		"Windows", "Xbox", "Big", "EXDI", "Boot debugger",
-		"EFI", "TNT", "Singularity", "Hypervisor", "Midori",
+		"Windows", "Xbox", "Big",         "EXDI",       "Boot debugger",
+		"EFI",     "TNT",  "Singularity", "Hypervisor", "Midori",
 	};
 	unsigned kind = major >> 8;
 	return kind < sizeof(kinds) / sizeof(kinds[0]) ? kinds[kind] : "Unknown";
@@ -25,9 +25,9 @@ static const char *target_name(uint16_t build)
 		uint16_t from;
 		const char *name;
 	} names[] = {
-		{ 22000, " 11" }, { 10240, " 10" }, { 9600, " 8.1" }, { 9200, " 8" },
-		{ 7600, " 7" },   { 6000, " Vista" }, { 3790, " Server 2003" }, { 2600, " XP" },
-		{ 2195, " 2000" },
+		{ 22000, " 11" },         { 10240, " 10" }, { 9600, " 8.1" },
+		{ 9200, " 8" },           { 7600, " 7" },   { 6000, " Vista" },
+		{ 3790, " Server 2003" }, { 2600, " XP" },  { 2195, " 2000" },
 	};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (build >= names[i].from)
@@ -96,8 +96,8 @@ static int list_modules(struct kd *k, char *args, bool full)
 		return err;
 	err = kd_modules_load(&k->t);
 	const struct kd_module_list *l = kd_modules(&k->t);
-	bool fall_back = err && err != KD_ERR_GONE && err != KD_ERR_TIMEOUT &&
-	                 err != KD_ERR_CANCELLED && l->n;
+	bool fall_back =
+	    err && err != KD_ERR_GONE && err != KD_ERR_TIMEOUT && err != KD_ERR_CANCELLED && l->n;
 	if (err && !fall_back)
 		return err;
 	if (fall_back)
@@ -111,8 +111,10 @@ static int list_modules(struct kd *k, char *args, bool full)
 	bool cut = !fall_back && k->t.modules_cut;
 	kd_json_bool(&k->j, "complete", !cut && !fall_back);
 	if (cut)
-		return kd_fail(k, KD_ERR_PROTOCOL, "the module list is damaged or endless: "
-		               "shown is what came, %zu in all", l->n);
+		return kd_fail(k, KD_ERR_PROTOCOL,
+		               "the module list is damaged or endless: "
+		               "shown is what came, %zu in all",
+		               l->n);
 	return KD_OK;
 }
 
@@ -147,7 +149,7 @@ static void show_frame(struct kd *k, unsigned i, uint64_t sp, uint64_t ret, uint
 struct stack {
 	uint64_t ip, sp, fp;
 	unsigned frames;
-	int err;               /* what ended the walk, if more than its end */
+	int err; /* what ended the walk, if more than its end */
 };
 
 static bool is_code(struct kd *k, uint64_t address)
@@ -192,7 +194,8 @@ static void scan_stack(struct kd *k, struct stack *s)
 	long got = kd_read(&k->t, KDW_VIRTUAL, s->sp, buf, sizeof(buf), valid);
 	if (got < 0)
 		s->err = (int)got;
-	for (size_t i = 0; got > 0 && i + size <= sizeof(buf) && s->frames < MAX_FRAMES; i += size) {
+	for (size_t i = 0; got > 0 && i + size <= sizeof(buf) && s->frames < MAX_FRAMES;
+	     i += size) {
 		uint64_t ret = kd_canonical(&k->t, kd_format_get(buf + i, size));
 		if (!valid[i] || !is_code(k, ret))
 			continue;
@@ -210,7 +213,8 @@ static int cmd_k(struct kd *k, char *args)
 	if (!err)
 		err = kd_get_context(&k->t);
 	if (!err && (!sp || !fp))
-		err = kd_fail(k, KD_ERR_UNSUPPORTED, "registers of this machine are not known to kd");
+		err =
+		    kd_fail(k, KD_ERR_UNSUPPORTED, "registers of this machine are not known to kd");
 	if (err)
 		return err;
 	/* Without modules no address can be told from a number. */

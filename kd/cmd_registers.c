@@ -30,8 +30,7 @@ static const char *flag_words(uint64_t efl, char out[40])
 	return out;
 }
 
-static void show_rows(struct kd *k, const char *const *names, int width, int digits,
-                      unsigned a_row)
+static void show_rows(struct kd *k, const char *const *names, int width, int digits, unsigned a_row)
 {
 	for (unsigned i = 0; names[i]; i++) {
 		bool last = !names[i + 1] || (i + 1) % a_row == 0;
@@ -46,8 +45,7 @@ static void show_flags(struct kd *k, const char *indent)
 	char words[40];
 	kd_say(k, "%siopl=%u         %s\n", indent, (unsigned)(efl >> 12 & 3),
 	       flag_words(efl, words));
-	kd_say(k,
-	       "cs=%04x  ss=%04x  ds=%04x  es=%04x  fs=%04x  gs=%04x             efl=%08x\n",
+	kd_say(k, "cs=%04x  ss=%04x  ds=%04x  es=%04x  fs=%04x  gs=%04x             efl=%08x\n",
 	       (unsigned)value_of(k, "cs"), (unsigned)value_of(k, "ss"),
 	       (unsigned)value_of(k, "ds"), (unsigned)value_of(k, "es"),
 	       (unsigned)value_of(k, "fs"), (unsigned)value_of(k, "gs"), (unsigned)efl);
@@ -87,9 +85,9 @@ static int show_all(struct kd *k)
 
 static int bad_register(struct kd *k, int err, const char *name)
 {
-	return err == KD_ERR_NOT_FOUND ? kd_fail(k, KD_ERR_INVALID, "Bad register error at '%s'",
-	                                         name)
-	                               : err;
+	return err == KD_ERR_NOT_FOUND
+	           ? kd_fail(k, KD_ERR_INVALID, "Bad register error at '%s'", name)
+	           : err;
 }
 
 static int one_register(struct kd *k, char **args)

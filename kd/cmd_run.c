@@ -123,7 +123,8 @@ static int for_breakpoints(struct kd *k, char *args, char op)
 {
 	int err = KD_OK;
 	if (!*args)
-		return kd_fail(k, KD_ERR_INVALID, "Syntax error: a breakpoint number or * is missing");
+		return kd_fail(k, KD_ERR_INVALID,
+		               "Syntax error: a breakpoint number or * is missing");
 	if (!strcmp(args, "*")) {
 		for (unsigned i = 0; i < KD_MAX_BREAKPOINTS && !err; i++)
 			if (k->t.bp[i].used)
@@ -211,8 +212,10 @@ static int load_stops(struct kd *k, char *args, bool on)
 {
 	uint8_t body[4];
 	if (strcmp(args, "ld") != 0)
-		return kd_fail(k, KD_ERR_INVALID, "Syntax error at '%.16s': only ld (module load) "
-		               "is known", args);
+		return kd_fail(k, KD_ERR_INVALID,
+		               "Syntax error at '%.16s': only ld (module load) "
+		               "is known",
+		               args);
 	kdp_put_u32(body, on ? KDW_OPEN_STOP_ON_LOAD : 0);
 	return kd_call_simple(k->c, KDW_SET_FLAGS, kdp_span(body, 4), kdp_span(NULL, 0));
 }

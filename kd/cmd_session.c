@@ -67,14 +67,18 @@ static int cmd_sleep(struct kd *k, char *args)
 	/* A time is decimal, whatever numbers are elsewhere. */
 	ms = strtoull(args, &end, 10);
 	if (end == args || *args == '-')
-		return kd_fail(k, KD_ERR_INVALID, "Syntax error: milliseconds (decimal) are wanted "
-		               "at '%.16s'", args);
+		return kd_fail(k, KD_ERR_INVALID,
+		               "Syntax error: milliseconds (decimal) are wanted "
+		               "at '%.16s'",
+		               args);
 	int err = kd_no_more(k, end);
 	if (err)
 		return err;
 	if (k->script && ms > (uint64_t)k->timeout_ms)
-		return kd_fail(k, KD_ERR_INVALID, "%" PRIu64 " ms is more than the time-out of a "
-		               "command, %d ms; see --timeout", ms, k->timeout_ms);
+		return kd_fail(k, KD_ERR_INVALID,
+		               "%" PRIu64 " ms is more than the time-out of a "
+		               "command, %d ms; see --timeout",
+		               ms, k->timeout_ms);
 	if (ms > 86400000)
 		return kd_fail(k, KD_ERR_INVALID, "%" PRIu64 " ms is more than a day", ms);
 	int64_t until = kd_now_ms() + (int64_t)ms;
@@ -97,9 +101,8 @@ static void show_target(struct kd *k, const struct kdw_target_info *t)
 {
 	static const char *const links[] = { "connecting", "up", "lost", "gone", "waiting" };
 	const char *link = t->link < sizeof(links) / sizeof(links[0]) ? links[t->link] : "unknown";
-	kd_say(k, "%.*s\n  link %s, %s, held by %.*s\n", (int)t->trans.n,
-	       (const char *)t->trans.p, link, t->stopped ? "stopped" : "running",
-	       t->holder.n ? (int)t->holder.n : 6,
+	kd_say(k, "%.*s\n  link %s, %s, held by %.*s\n", (int)t->trans.n, (const char *)t->trans.p,
+	       link, t->stopped ? "stopped" : "running", t->holder.n ? (int)t->holder.n : 6,
 	       t->holder.n ? (const char *)t->holder.p : "nobody");
 	kd_say(k,
 	       "  packets %" PRIu64 " in, %" PRIu64 " out; repeats %" PRIu64 " in, %" PRIu64
@@ -159,7 +162,8 @@ static int cmd_endpsrv(struct kd *k, char *args)
 	if (err)
 		return err;
 	if (k->c->local)
-		return kd_fail(k, KD_ERR_STATE, ".endpsrv: not connected through a server; "
+		return kd_fail(k, KD_ERR_STATE,
+		               ".endpsrv: not connected through a server; "
 		               "q ends this session");
 	k->detached = true;
 	err = kd_call_simple(k->c, KDW_END_SERVER, kdp_span(NULL, 0), kdp_span(NULL, 0));

@@ -23,10 +23,10 @@ struct console {
 	History *history;
 	struct event *input;
 	bool readable;
-	bool busy;           /* the user wants a prompt though the target runs */
-	bool asking;         /* for the target; else for a command */
+	bool busy;   /* the user wants a prompt though the target runs */
+	bool asking; /* for the target; else for a command */
 	char prompt[KDW_MAX_STRING + 1];
-	char file[1024];     /* of the history; empty: none */
+	char file[1024]; /* of the history; empty: none */
 };
 
 static struct console *the_console(EditLine *el)

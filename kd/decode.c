@@ -83,7 +83,8 @@ unsigned kd_step_over_length(struct kdp_span code, bool amd64)
 		len = p.n + 1 + (p.operand16 && !amd64 ? 2 : 4);
 	} else if (op == 0x9A && !amd64) {
 		len = p.n + 1 + (p.operand16 ? 4 : 6);
-	} else if (op == 0xFF && rest.n && ((rest.p[0] >> 3 & 7) == 2 || (rest.p[0] >> 3 & 7) == 3)) {
+	} else if (op == 0xFF && rest.n &&
+	           ((rest.p[0] >> 3 & 7) == 2 || (rest.p[0] >> 3 & 7) == 3)) {
 		unsigned more = modrm_length(rest, !amd64 && p.address_other);
 		len = more ? p.n + 1 + more : 0;
 	} else if (p.repeat && is_string_op(op)) {

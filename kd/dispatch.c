@@ -10,8 +10,13 @@
 #include <strings.h>
 
 const struct kd_command *const kd_command_tables[] = {
-	kd_commands_session, kd_commands_memory, kd_commands_registers, kd_commands_run,
-	kd_commands_modules, kd_commands_files,  NULL,
+	kd_commands_session,
+	kd_commands_memory,
+	kd_commands_registers,
+	kd_commands_run,
+	kd_commands_modules,
+	kd_commands_files,
+	NULL,
 };
 
 static char *skip_blanks(char *p)
@@ -103,8 +108,7 @@ int kd_no_more(struct kd *k, const char *args)
 {
 	while (isspace((unsigned char)*args))
 		args++;
-	return *args ? kd_fail(k, KD_ERR_INVALID, "Extra character error in '%.64s'", args)
-	             : KD_OK;
+	return *args ? kd_fail(k, KD_ERR_INVALID, "Extra character error in '%.64s'", args) : KD_OK;
 }
 
 int kd_arg_expr(struct kd *k, char **args, uint64_t *value)
@@ -147,8 +151,7 @@ static int run_command(struct kd *k, char *text)
 	size_t n = kd_command_name(text);
 	const struct kd_command *cmd = kd_command_find(text, n);
 	if (!cmd)
-		return kd_fail(k, KD_ERR_INVALID, "Syntax error in '%.64s': no such command",
-		               text);
+		return kd_fail(k, KD_ERR_INVALID, "Syntax error in '%.64s': no such command", text);
 	int err = kd_target_settle(&k->t);
 	if (!err)
 		err = have_what_it_needs(k, cmd->need);

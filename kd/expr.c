@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define MAX_DEPTH 64
+#define MAX_DEPTH   64
 #define RANGE_LIMIT (256ull << 20)
 
 struct parser {

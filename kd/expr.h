@@ -10,13 +10,13 @@
 #include "kdproto/bytes.h"
 #include "kdproto/err.h"
 
-#define KD_EXPR_NAME_MAX 64  /* longest register or module name, with its NUL */
+#define KD_EXPR_NAME_MAX 64 /* longest register or module name, with its NUL */
 
 /* Where names and memory come from. Each returns KD_OK, KD_ERR_NOT_FOUND for
  * a name that is unknown, or another error with its text in error. */
 struct kd_expr_env {
 	void *ctx;
-	unsigned pointer_size;   /* 4 or 8 */
+	unsigned pointer_size; /* 4 or 8 */
 	int (*reg)(void *ctx, const char *name, uint64_t *value, char *error, size_t cap);
 	int (*module)(void *ctx, const char *name, uint64_t *value, char *error, size_t cap);
 	int (*load)(void *ctx, uint64_t address, unsigned size, uint64_t *value, char *error,

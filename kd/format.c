@@ -72,9 +72,9 @@ static void row_text(struct kd_buf *out, const uint8_t *bytes, const bool *valid
 		kd_buf_printf(out, "   ");
 	kd_buf_printf(out, "  ");
 	for (size_t i = 0; i < n; i++)
-		kd_buf_putc(out, !valid[i]                               ? '?'
+		kd_buf_putc(out, !valid[i]                             ? '?'
 		                 : bytes[i] >= 0x20 && bytes[i] < 0x7F ? (char)bytes[i]
-		                                                         : '.');
+		                                                       : '.');
 }
 
 void kd_format_row(struct kd_buf *out, char kind, unsigned pointer_size, uint64_t address,

@@ -5,7 +5,7 @@
 #include "kd/buf.h"
 
 #define KD_ADDRESS_MAX 24
-#define KD_DUMP_ROW    16  /* bytes in a row */
+#define KD_DUMP_ROW    16 /* bytes in a row */
 
 /* "fffff800`12345678", or "80401234" for pointers of 4 bytes. */
 void kd_format_address(char out[KD_ADDRESS_MAX], unsigned pointer_size, uint64_t address);

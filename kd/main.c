@@ -166,7 +166,8 @@ static int reach_server(struct kd *k, struct kcs_client *where, char *error, siz
 	int fd = kds_local_start(error, cap);
 	if (fd < 0)
 		return fd;
-	int err = kd_client_attach(&k->c, fd, "in-process server", "", &hooks, deadline, error, cap);
+	int err =
+	    kd_client_attach(&k->c, fd, "in-process server", "", &hooks, deadline, error, cap);
 	if (!err)
 		k->c->local = true;
 	return err;

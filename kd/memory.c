@@ -104,7 +104,8 @@ int kd_write(struct kd_target *t, enum kdw_space space, uint64_t address, const 
 			char text[KD_ADDRESS_MAX];
 			const char *name = kdp_status_name(status);
 			err = kd_error(t->c, KD_ERR_NOT_FOUND,
-			               "Memory access error at %s: cannot be written (%s%08" PRIx32 ")",
+			               "Memory access error at %s: cannot be written (%s%08" PRIx32
+			               ")",
 			               kd_address(t, address + (r.bad ? 0 : done), text),
 			               name ? name : "status ", status);
 		}

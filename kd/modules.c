@@ -15,7 +15,7 @@
 
 #include "kd/buf.h"
 
-#define NAME_BYTES_MAX 520u  /* of UTF-16 in one name that are worth reading */
+#define NAME_BYTES_MAX 520u /* of UTF-16 in one name that are worth reading */
 #define MAX_IMAGE_SIZE 0x40000000u
 
 void kd_module_name(const char *path, char out[KD_MODULE_NAME])
@@ -102,7 +102,7 @@ const struct kd_module_list *kd_modules(const struct kd_target *t)
 struct name_ref {
 	uint64_t address;
 	uint32_t len;
-	uint8_t *bytes;  /* in one block with the others */
+	uint8_t *bytes; /* in one block with the others */
 	size_t got;
 };
 
@@ -110,9 +110,9 @@ struct walk {
 	struct kd_target *t;
 	const struct kdp_loader_layout *lay;
 	struct kd_module_list found;
-	uint64_t *links;             /* addresses of the entries, to see a loop */
+	uint64_t *links; /* addresses of the entries, to see a loop */
 	struct name_ref *names;
-	size_t next_name;            /* DATA frames come in order */
+	size_t next_name; /* DATA frames come in order */
 };
 
 static uint64_t get_pointer(const struct walk *w, const uint8_t *p)
@@ -169,8 +169,10 @@ static int walk_links(struct walk *w)
 			return KD_OK;
 		}
 		if (err == KD_ERR_NOT_FOUND)
-			return kd_error(t->c, err, "the module list leads to %s, "
-			                "which cannot be read", kd_address(t, link, text));
+			return kd_error(t->c, err,
+			                "the module list leads to %s, "
+			                "which cannot be read",
+			                kd_address(t, link, text));
 		if (!err)
 			err = take_entry(w, link, entry);
 		link = get_pointer(w, entry + w->lay->flink);
@@ -220,8 +222,7 @@ static int read_names(struct walk *w)
 		struct kd_call call = { .on_data = on_name, .ctx = w };
 		if (!count)
 			break;
-		kd_call_start(w->t->c, &call, KDW_READ, kdp_span(body, wr.used),
-		              kdp_span(NULL, 0));
+		kd_call_start(w->t->c, &call, KDW_READ, kdp_span(body, wr.used), kdp_span(NULL, 0));
 		err = kd_call_wait(w->t->c, &call);
 		kd_call_drop(w->t->c, &call);
 	}
@@ -296,8 +297,7 @@ int kd_modules_load(struct kd_target *t)
 		return kd_error(t->c, KD_ERR_UNSUPPORTED,
 		                "the module lists of this machine are not known to kd");
 	if (!t->version.loaded_module_list)
-		return kd_error(t->c, KD_ERR_NOT_FOUND,
-		                "the target has no module list (yet)");
+		return kd_error(t->c, KD_ERR_NOT_FOUND, "the target has no module list (yet)");
 	return walk(t, lay);
 }
 
@@ -330,7 +330,8 @@ int kd_module_base(struct kd_target *t, const char *name, uint64_t *base)
 {
 	if (!strcasecmp(name, "nt")) {
 		if (!t->have_version || !t->version.kernel_base)
-			return kd_error(t->c, KD_ERR_STATE, "Couldn't resolve error at 'nt': "
+			return kd_error(t->c, KD_ERR_STATE,
+			                "Couldn't resolve error at 'nt': "
 			                "the target did not say where its kernel is");
 		*base = t->version.kernel_base;
 		return KD_OK;

@@ -177,8 +177,10 @@ static void stop_object(struct kd *k)
 	kd_json_int(&j, "processor", sc->processor);
 	if (sc->new_state == KDP_EXCEPTION) {
 		const char *name = kdp_exception_name(sc->exception.code);
-		kd_json_str(&j, "reason", k->t.stepped ? "step" : k->t.hit >= 0 ? "breakpoint"
-		                                                                  : "exception");
+		kd_json_str(&j, "reason",
+		            k->t.stepped    ? "step"
+		            : k->t.hit >= 0 ? "breakpoint"
+		                            : "exception");
 		kd_json_hex(&j, "code", sc->exception.code);
 		kd_json_str(&j, "name", name ? name : "");
 		kd_json_bool(&j, "first_chance", sc->exception.first_chance);

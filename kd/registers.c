@@ -22,8 +22,8 @@ static bool legacy_part(const char *name, bool wide, struct part *out)
 {
 	for (size_t i = 0; i < 8; i++) {
 		const char *whole = wide ? legacy64[i] : legacy32[i];
-		const char *two = legacy32[i] + 1;   /* "ax", "si" */
-		bool letter = two[1] == 'x';         /* a, b, c, d have bytes of their own */
+		const char *two = legacy32[i] + 1; /* "ax", "si" */
+		bool letter = two[1] == 'x';       /* a, b, c, d have bytes of their own */
 		char low[4], high[4];
 		if (letter)
 			snprintf(low, sizeof(low), "%cl", two[0]);
@@ -150,8 +150,8 @@ int kd_get_special(struct kd_target *t)
 		t->special_len = reply.data.n < want ? reply.data.n : want;
 		memcpy(t->special, reply.data.p, t->special_len);
 		if (!t->special_len)
-			err = kd_error(t->c, KD_ERR_PROTOCOL,
-			               "the target sent no special registers");
+			err =
+			    kd_error(t->c, KD_ERR_PROTOCOL, "the target sent no special registers");
 	}
 	kd_call_drop(t->c, &call);
 	return err;

@@ -130,8 +130,7 @@ static int run_hidden(struct kd_target *t, bool trace)
  * happened on the way. */
 static bool plain_step(const struct kd_target *t)
 {
-	return t->sc.new_state == KDP_EXCEPTION &&
-	       t->sc.exception.code == KDP_EXC_SINGLE_STEP;
+	return t->sc.new_state == KDP_EXCEPTION && t->sc.exception.code == KDP_EXC_SINGLE_STEP;
 }
 
 int kd_run_on(struct kd_target *t, uint32_t status)
@@ -204,9 +203,8 @@ static int run_to(struct kd_target *t, uint64_t address)
 	struct kd_breakpoint *temporary = &t->bp[KD_MAX_BREAKPOINTS];
 	bool lent = !kd_bp_at(t, address);
 	if (lent)
-		*temporary = (struct kd_breakpoint){
-			.used = true, .enabled = true, .address = address
-		};
+		*temporary =
+		    (struct kd_breakpoint){ .used = true, .enabled = true, .address = address };
 	int err = KD_OK;
 	uint64_t pc = kd_pc(t);
 	/* Into the call first if a breakpoint sits on it. */
@@ -218,8 +216,8 @@ static int run_to(struct kd_target *t, uint64_t address)
 	err = kd_bp_insert(t, UINT64_MAX);
 	if (!err)
 		err = run_hidden(t, false);
-	t->stepped = !err && lent && t->sc.pc == address &&
-	             t->sc.exception.code == KDP_EXC_BREAKPOINT;
+	t->stepped =
+	    !err && lent && t->sc.pc == address && t->sc.exception.code == KDP_EXC_BREAKPOINT;
 	return err;
 }
 
@@ -273,8 +271,10 @@ int kd_switch_processor(struct kd_target *t, uint16_t processor)
 	if (err || processor == t->processor)
 		return err;
 	if (processor >= kd_processors(t))
-		return kd_error(t->c, KD_ERR_INVALID, "%u is not a valid processor number, "
-		                "there are %u", processor, kd_processors(t));
+		return kd_error(t->c, KD_ERR_INVALID,
+		                "%u is not a valid processor number, "
+		                "there are %u",
+		                processor, kd_processors(t));
 	struct kdp_manipulate m = { .api = KDP_SWITCH_PROCESSOR };
 	struct kd_call call;
 	unsigned long seq = t->stop_seq;

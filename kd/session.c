@@ -89,8 +89,8 @@ static void event_object(struct kd *k, uint16_t type, struct kdp_span text, uint
 		uint16_t type;
 		const char *name;
 	} names[] = {
-		{ KDW_EV_PRINT, "print" },   { KDW_EV_PROMPT, "prompt" },
-		{ KDW_EV_LINK, "link" },     { KDW_EV_REBOOT, "reboot" },
+		{ KDW_EV_PRINT, "print" },     { KDW_EV_PROMPT, "prompt" },
+		{ KDW_EV_LINK, "link" },       { KDW_EV_REBOOT, "reboot" },
 		{ KDW_EV_RUNNING, "running" }, { KDW_EV_ENDING, "ending" },
 		{ KDW_EV_NOTICE, "notice" },
 	};

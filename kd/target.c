@@ -12,8 +12,8 @@
 #include "kdproto/names.h"
 
 /* A leftover 62 is noticed at one of the first clock ticks. */
-#define LEFTOVER_BREAK_MS 1000
-#define MAX_PROCESSORS    2048 /* a larger count is not believed */
+#define LEFTOVER_BREAK_MS      1000
+#define MAX_PROCESSORS         2048 /* a larger count is not believed */
 #define BREAK_STATUS_CONTROL_C 1
 
 void kd_target_init(struct kd_target *t, struct kd_client *c, const struct kd_target_hooks *hooks)

@@ -18,17 +18,17 @@
 #define KD_MODULE_PATH     260
 
 enum kd_run_state {
-	KD_RUN_NONE,     /* no target was opened */
-	KD_RUN_WAITING,  /* opened; no stop was reported yet, or the link is lost */
+	KD_RUN_NONE,    /* no target was opened */
+	KD_RUN_WAITING, /* opened; no stop was reported yet, or the link is lost */
 	KD_RUN_RUNNING,
 	KD_RUN_STOPPED,
 };
 
 struct kd_breakpoint {
 	bool used, enabled;
-	bool written;      /* in the target's table, as handle */
+	bool written; /* in the target's table, as handle */
 	bool orig_known;
-	uint8_t orig;      /* the byte below it */
+	uint8_t orig; /* the byte below it */
 	uint32_t handle;
 	uint64_t address;
 	uint64_t hits;
@@ -36,9 +36,9 @@ struct kd_breakpoint {
 
 struct kd_module {
 	uint64_t base;
-	uint32_t size, checksum;     /* size 0: unknown */
-	char name[KD_MODULE_NAME];   /* "nt", "hal": without extension, escaped */
-	char path[KD_MODULE_PATH];   /* escaped */
+	uint32_t size, checksum;   /* size 0: unknown */
+	char name[KD_MODULE_NAME]; /* "nt", "hal": without extension, escaped */
+	char path[KD_MODULE_PATH]; /* escaped */
 };
 
 struct kd_module_list {
@@ -60,17 +60,17 @@ struct kd_target {
 	struct kd_client *c;
 	struct kd_target_hooks hooks;
 	enum kd_run_state state;
-	uint8_t link;                /* enum kdw_link */
-	bool heard;                  /* a stop, a print or a module came */
-	bool gone;                   /* the device is gone for good */
+	uint8_t link;                   /* enum kdw_link */
+	bool heard;                     /* a stop, a print or a module came */
+	bool gone;                      /* the device is gone for good */
 	char trans[KDW_MAX_STRING + 1]; /* as the server calls it */
-	char notice[256];            /* the last warning: what was heard instead */
+	char notice[256];               /* the last warning: what was heard instead */
 
 	bool have_version, attached;
 	bool handles_cleared;
 	struct kdp_version version;
 	uint16_t machine;
-	uint32_t kernel_size;        /* of the image at kernel_base; 0: unknown */
+	uint32_t kernel_size; /* of the image at kernel_base; 0: unknown */
 
 	/* The stop. sc and its spans are valid while STOPPED. */
 	uint8_t payload[KDP_MAX_PAYLOAD];
@@ -78,11 +78,11 @@ struct kd_target {
 	struct kdp_state_change sc;
 	struct kdp_control_report report;
 	bool have_report;
-	bool unsettled;              /* came in and was not dealt with yet */
-	bool internal;               /* a step that the user did not ask for */
-	bool stepped;                /* this stop ends a t or p */
+	bool unsettled; /* came in and was not dealt with yet */
+	bool internal;  /* a step that the user did not ask for */
+	bool stepped;   /* this stop ends a t or p */
 	unsigned long stop_seq;
-	int hit;                     /* breakpoint number, or -1 */
+	int hit; /* breakpoint number, or -1 */
 	uint16_t processor;
 
 	/* Break-in: one stop more is left over when 62 was sent twice. */
@@ -96,10 +96,10 @@ struct kd_target {
 	size_t context_len, special_len; /* 0: not here */
 
 	struct kd_breakpoint bp[KD_MAX_BREAKPOINTS + 1]; /* last: of p */
-	struct kd_module_list modules;   /* from the target's list */
+	struct kd_module_list modules;                   /* from the target's list */
 	bool modules_valid;
 	bool modules_cut;
-	struct kd_module_list seen;      /* from load events */
+	struct kd_module_list seen; /* from load events */
 };
 
 /* ---- state (target.c) ------------------------------------------------- */

@@ -132,8 +132,13 @@ static void restore(struct fake *f, struct kdp_manipulate *m)
 static void version(struct kdp_manipulate *m)
 {
 	m->version = (struct kdp_version){
-		.major = 0x0F, .minor = 9600, .protocol = 6, .secondary = 2, .flags = 7,
-		.machine = KDP_MACHINE_AMD64, .kernel_base = FAKE_BASE,
+		.major = 0x0F,
+		.minor = 9600,
+		.protocol = 6,
+		.secondary = 2,
+		.flags = 7,
+		.machine = KDP_MACHINE_AMD64,
+		.kernel_base = FAKE_BASE,
 		.loaded_module_list = FAKE_LIST,
 	};
 }
@@ -219,7 +224,7 @@ static uint64_t read_range(struct fake *f, uint32_t id, uint64_t address, uint64
 			done += n;
 		} else {
 			n = address < FAKE_BASE && FAKE_BASE - address < len ? FAKE_BASE - address
-			                                                        : len;
+			                                                     : len;
 			send_gap(f, id, address, n);
 		}
 		address += n;
@@ -249,9 +254,7 @@ static void write_memory(struct fake *f, uint32_t id, struct kdp_span body)
 	kdp_rd_skip(&r, 8);
 	uint64_t off = kdp_rd_u64(&r) - FAKE_BASE;
 	struct kdp_span data = kdp_rd_rest(&r);
-	uint64_t done = off >= FAKE_SIZE          ? 0
-	                : data.n > FAKE_SIZE - off ? FAKE_SIZE - off
-	                                             : data.n;
+	uint64_t done = off >= FAKE_SIZE ? 0 : data.n > FAKE_SIZE - off ? FAKE_SIZE - off : data.n;
 	uint8_t out[12];
 	memcpy(f->memory + (done ? off : 0), data.p, (size_t)done);
 	kdp_put_u64(out, done);

@@ -179,8 +179,8 @@ static void test_password_for_a_server_without(void **state)
 	struct kd_client_hooks hooks = { NULL, no_event };
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
 	assert_int_equal(write(fds[1], good, sizeof(good) - 1), sizeof(good) - 1);
-	assert_int_equal(kd_client_attach(&c, fds[0], "there", "secret", &hooks,
-	                                  kd_now_ms() + 1000, error, sizeof(error)),
+	assert_int_equal(kd_client_attach(&c, fds[0], "there", "secret", &hooks, kd_now_ms() + 1000,
+	                                  error, sizeof(error)),
 	                 KD_ERR_DENIED);
 	close(fds[1]);
 }
@@ -191,14 +191,14 @@ static void test_nobody_there(void **state)
 	struct kcs_server s = { .kind = KCS_NPIPE, .path = "/nonexistent/kdsrv" };
 	struct kd_client *c;
 	struct kd_client_hooks hooks = { NULL, no_event };
-	assert_int_equal(kd_client_connect(&c, &s, &hooks, kd_now_ms() + 1000, error,
-	                                   sizeof(error)),
-	                 KD_ERR_GONE);
+	assert_int_equal(
+	    kd_client_connect(&c, &s, &hooks, kd_now_ms() + 1000, error, sizeof(error)),
+	    KD_ERR_GONE);
 	assert_non_null(strstr(error, "cannot reach the server"));
 	memset(s.path, 'x', sizeof(s.path) - 1);
-	assert_int_equal(kd_client_connect(&c, &s, &hooks, kd_now_ms() + 1000, error,
-	                                   sizeof(error)),
-	                 KD_ERR_GONE);
+	assert_int_equal(
+	    kd_client_connect(&c, &s, &hooks, kd_now_ms() + 1000, error, sizeof(error)),
+	    KD_ERR_GONE);
 }
 
 /* ---- requests -------------------------------------------------------------------- */

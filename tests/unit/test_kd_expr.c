@@ -207,8 +207,9 @@ static void test_bad_ranges(void **state)
 {
 	(void)state;
 	static const char *const bad[] = {
-		"1000 L0", "1000 L", "1000 L20000000", "1000 L-1", "1000 fff", "1000 ffffffff",
-		"fffffffffffffff0 L11", "1000 L?ffffffffffffffff", "1000 Lfoo", "foo L10",
+		"1000 L0",   "1000 L",        "1000 L20000000",       "1000 L-1",
+		"1000 fff",  "1000 ffffffff", "fffffffffffffff0 L11", "1000 L?ffffffffffffffff",
+		"1000 Lfoo", "foo L10",
 	};
 	struct kd_range r;
 	const char *rest;
@@ -223,12 +224,9 @@ static void test_bad_ranges(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_numbers),
-		cmocka_unit_test(test_operators),
-		cmocka_unit_test(test_names_and_memory),
-		cmocka_unit_test(test_sign_extension),
-		cmocka_unit_test(test_errors),
-		cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_numbers),          cmocka_unit_test(test_operators),
+		cmocka_unit_test(test_names_and_memory), cmocka_unit_test(test_sign_extension),
+		cmocka_unit_test(test_errors),           cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_bad_ranges),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

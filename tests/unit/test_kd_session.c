@@ -335,8 +335,10 @@ static void test_dump_with_gaps(void **state)
 static void test_enter(void **state)
 {
 	struct fake *f = *state;
-	assert_int_equal(fake_run(f, "eb nt+100 1 ff ff; eb nt+104 (-1); ew nt+110 1234; ed nt+120 12345678; "
-	                             "eq nt+130 fffff800`00101200"), 0);
+	assert_int_equal(
+	    fake_run(f, "eb nt+100 1 ff ff; eb nt+104 (-1); ew nt+110 1234; ed nt+120 12345678; "
+	                "eq nt+130 fffff800`00101200"),
+	    0);
 	assert_memory_equal(f->memory + 0x100, "\x01\xFF\xFF\0\xFF", 5);
 	assert_memory_equal(f->memory + 0x110, "\x34\x12", 2);
 	assert_memory_equal(f->memory + 0x120, "\x78\x56\x34\x12", 4);
@@ -455,7 +457,9 @@ static void test_modules(void **state)
 	struct fake *f = *state;
 	kdp_put_u64(f->memory + 0x800, FAKE_BASE + 0x900);
 	put_entry(f, 0x900, FAKE_BASE + 0xA00, FAKE_BASE, "\\system32\\ntoskrnl.exe");
-	put_entry(f, 0xA00, FAKE_LIST, 0xFFFFF80000400000, "\\drivers\\di\x1b" "sk.sys");
+	put_entry(f, 0xA00, FAKE_LIST, 0xFFFFF80000400000,
+	          "\\drivers\\di\x1b"
+	          "sk.sys");
 	fake_out(f);
 	unsigned reads = f->reads;
 	assert_int_equal(fake_run(f, "lmf"), 0);

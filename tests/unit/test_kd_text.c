@@ -34,7 +34,10 @@ static void test_escape(void **state)
 	assert_string_equal(escaped("a\0b\177", 4), "a\\x00b\\x7f");
 	assert_string_equal(escaped("\303\244\342\202\254", 5), "\303\244\342\202\254");
 	/* C1 controls, also as UTF-8, overlong forms, surrogates, cut ones. */
-	assert_string_equal(escaped("\233" "1m", 3), "\\x9b1m");
+	assert_string_equal(escaped("\233"
+	                            "1m",
+	                            3),
+	                    "\\x9b1m");
 	assert_string_equal(escaped("\302\233", 2), "\\xc2\\x9b");
 	assert_string_equal(escaped("\300\200", 2), "\\xc0\\x80");
 	assert_string_equal(escaped("\355\240\200", 3), "\\xed\\xa0\\x80");
@@ -146,13 +149,13 @@ static void test_step_over(void **state)
 	assert_int_equal(over(false, "\xFF\x18", 2), 2);            /* call far [eax] */
 	assert_int_equal(over(false, "\x67\xFF\x16\x34\x12", 5), 5);
 	assert_int_equal(over(false, "\x9A\1\2\3\4\x08\0", 7), 7);
-	assert_int_equal(over(true, "\x9A\1\2\3\4\x08\0", 7), 0);   /* no such thing */
-	assert_int_equal(over(true, "\xF3\x48\xA5", 3), 3);         /* rep movsq */
-	assert_int_equal(over(false, "\xF2\xAE", 2), 2);            /* repne scasb */
+	assert_int_equal(over(true, "\x9A\1\2\3\4\x08\0", 7), 0); /* no such thing */
+	assert_int_equal(over(true, "\xF3\x48\xA5", 3), 3);       /* rep movsq */
+	assert_int_equal(over(false, "\xF2\xAE", 2), 2);          /* repne scasb */
 	assert_int_equal(over(false, "\xA4", 1), 0);
-	assert_int_equal(over(true, "\xFF\xE0", 2), 0);             /* jmp rax */
+	assert_int_equal(over(true, "\xFF\xE0", 2), 0); /* jmp rax */
 	assert_int_equal(over(true, "\x90", 1), 0);
-	assert_int_equal(over(true, "\xE8\0\0", 3), 0);             /* cut */
+	assert_int_equal(over(true, "\xE8\0\0", 3), 0); /* cut */
 	assert_int_equal(over(true, "\xFF\x94\x24\1", 4), 0);
 	assert_int_equal(over(true, "\xF3\xF3\xF3\xF3", 4), 0);
 	assert_int_equal(over(true, "", 0), 0);
@@ -235,10 +238,10 @@ static void test_module_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_escape),    cmocka_unit_test(test_utf16),
-		cmocka_unit_test(test_json),      cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_step_over), cmocka_unit_test(test_split),
-		cmocka_unit_test(test_names),     cmocka_unit_test(test_words),
+		cmocka_unit_test(test_escape),       cmocka_unit_test(test_utf16),
+		cmocka_unit_test(test_json),         cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_step_over),    cmocka_unit_test(test_split),
+		cmocka_unit_test(test_names),        cmocka_unit_test(test_words),
 		cmocka_unit_test(test_module_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
