@@ -649,6 +649,19 @@ static void push(struct sim *s, uint64_t value)
 	sim_store(s, at, word, size);
 }
 
+/* Sets the trap flag in what a call saved, two words above sp. */
+static void step_after_call(struct sim *s, uint64_t trap)
+{
+	unsigned size = kdp_machine_pointer_size(s->machine);
+	uint64_t at = get_register(s, kdp_reg_sp(s->machine)) + 2 * size;
+	uint8_t word[8] = { 0 };
+
+	if (!trap || !sim_load(s, at, word, size))
+		return;
+	kdp_put_u64(word, kdp_get_u64(word) | trap);
+	sim_store(s, at, word, size);
+}
+
 void sim_call(struct sim *s, unsigned function, uint64_t argument)
 {
 	const struct kdp_reg *pc = kdp_reg_pc(s->machine);
@@ -659,8 +672,10 @@ void sim_call(struct sim *s, unsigned function, uint64_t argument)
 	uint64_t eflags = get_register(s, flags);
 
 	/* A function that is called already is left for the other: what the
-	 * first call saved is still there. */
-	if (!sim_in_call(s)) {
+	 * first call saved is still there, and a step goes on behind it. */
+	if (sim_in_call(s)) {
+		step_after_call(s, eflags & 0x100u);
+	} else {
 		push(s, get_register(s, pc));
 		push(s, eflags);
 		push(s, get_register(s, arg));
