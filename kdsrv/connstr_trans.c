@@ -191,7 +191,7 @@ static int set_port(struct kcs_trans *t, const struct kcs_parsed *p, bool defaul
 			    KD_ERR_INVALID, error, cap,
 			    "_NT_DEBUG_PORT: too long, or has characters that no port has");
 	}
-	if (!value && t->kind == KCS_COM_SERIAL && !defaults)
+	if (!value && t->kind != KCS_COM_IPPORT && !defaults)
 		return KD_OK;
 	if (!value)
 		return kcs_fail(KD_ERR_INVALID, error, cap, "com: port= is missing%s",
