@@ -9,7 +9,7 @@
 enum {
 	TICKS_PRINT = 100,       /* one second */
 	TICKS_MODULE = 1000,
-	SPINS = 2000,            /* polls without news before the CPU halts */
+	SPINS = 10,              /* polls without news before the CPU halts */
 	PATIENCE_MS = 25,        /* as a real target on an emulated UART */
 	SILENCE_MS = 30,
 	VECTOR_DE = 0,
@@ -100,7 +100,8 @@ static bool pump(void)
 	return moved || out.n;
 }
 
-/* As pump, but a CPU without news waits for an interrupt. */
+/* As pump, but a CPU without news soon waits for an interrupt: the thread that
+ * fills an emulated UART does not get its turn while the CPU polls. */
 static void pump_or_wait(void)
 {
 	spins = pump() ? 0 : spins + 1;
