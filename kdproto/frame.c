@@ -90,29 +90,33 @@ static size_t packet_len(struct kdp_span in, bool trailer)
 	return KDP_HEADER_LEN + kdp_get_u16(in.p + 6) + (trailer && !control ? KDP_TRAILER_LEN : 0);
 }
 
-/* How much of a control packet to take. Its checksum is zero; anything else is
- * either junk or the next packet, begun early because this one lost its end.
- * Only what is needed is taken then. (The id of RESEND and RESET is junk on
- * some targets and says nothing.) */
-static size_t control_used(struct kdp_span in)
+/* How much of a control packet to take. Its checksum is zero; if not, the packet
+ * lost its end and the leader of the next one stands there, or this is no packet
+ * at all. (The id of RESEND and RESET says nothing and may be lost, too.) */
+static long control_used(struct kdp_span in)
 {
+	size_t at = kdp_get_u16(in.p + 4) == KDP_ACKNOWLEDGE ? 12 : 8;
+
 	if (!kdp_get_u32(in.p + 12))
 		return KDP_HEADER_LEN;
-	return kdp_get_u16(in.p + 4) == KDP_ACKNOWLEDGE ? 12 : 8;
+	while (!in.p[at])
+		at++;
+	return header_possible(kdp_span(in.p + at, KDP_HEADER_LEN - at)) ? (long)at
+	                                                                 : KD_ERR_MALFORMED;
 }
 
 long kdp_frame_decode(struct kdp_frame *out, struct kdp_span in, bool trailer)
 {
 	struct kdp_frame f;
-	size_t total;
+	long total;
 
 	if (in.n && !header_possible(in))
 		return KD_ERR_MALFORMED;
 	if (in.n < KDP_HEADER_LEN)
 		return 0;
 
-	total = packet_len(in, trailer);
-	if (in.n < total)
+	total = (long)packet_len(in, trailer);
+	if (in.n < (size_t)total)
 		return 0;
 	f.type = kdp_get_u16(in.p + 4);
 	f.id = kdp_get_u32(in.p + 8);
@@ -120,6 +124,8 @@ long kdp_frame_decode(struct kdp_frame *out, struct kdp_span in, bool trailer)
 
 	if (kdp_type_is_control(f.type)) {
 		total = control_used(in);
+		if (total < 0)
+			return total;
 	} else {
 		if (trailer && in.p[total - 1] != KDP_TRAILER)
 			return KD_ERR_PROTOCOL;
@@ -127,7 +133,7 @@ long kdp_frame_decode(struct kdp_frame *out, struct kdp_span in, bool trailer)
 			return KD_ERR_PROTOCOL;
 	}
 	*out = f;
-	return (long)total;
+	return total;
 }
 
 void kdp_scan_init(struct kdp_scanner *s, bool trailer)

@@ -12,9 +12,9 @@
 #include "kdproto/frame.h"
 
 static const uint16_t data_types[] = { KDP_STATE_CHANGE32, KDP_STATE_MANIPULATE,
-				       KDP_DEBUG_IO,       KDP_STATE_CHANGE64,
-				       KDP_TRACE_IO,       KDP_CONTROL_REQUEST,
-				       KDP_FILE_IO };
+	                               KDP_DEBUG_IO,       KDP_STATE_CHANGE64,
+	                               KDP_TRACE_IO,       KDP_CONTROL_REQUEST,
+	                               KDP_FILE_IO };
 static const uint16_t control_types[] = { KDP_ACKNOWLEDGE, KDP_RESEND, KDP_RESET };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -100,9 +100,9 @@ static void test_round_trip(void **state)
 static void test_known_bytes(void **state)
 {
 	static const uint8_t ack[] = { 0x69, 0x69, 0x69, 0x69, 4, 0, 0, 0,
-				       1,    0,    0x80, 0x80, 0, 0, 0, 0 };
+		                       1,    0,    0x80, 0x80, 0, 0, 0, 0 };
 	static const uint8_t print[] = { 0x30, 0x30, 0x30, 0x30, 3, 0, 3,   0,   0,    8,
-					 0x80, 0x80, 0xA5, 1,    0, 0, 'a', 'b', 0xE2, 0xAA };
+		                         0x80, 0x80, 0xA5, 1,    0, 0, 'a', 'b', 0xE2, 0xAA };
 	struct kdp_frame f = { .type = KDP_ACKNOWLEDGE, .id = 0x80800001 };
 	uint8_t wire[64];
 
@@ -197,17 +197,24 @@ static void test_control_junk(void **state)
 
 	(void)state;
 	assert_int_equal(kdp_frame_decode(&f, kdp_span(wire, n), true), KDP_HEADER_LEN);
+	/* The same junk with a wrong checksum is no packet. */
+	wire[12] = 1;
+	assert_int_equal(kdp_frame_decode(&f, kdp_span(wire, n), true), KD_ERR_MALFORMED);
 	for (size_t t = 0; t < COUNT(control_types); t++) {
-		for (size_t cut = control_types[t] == KDP_ACKNOWLEDGE ? 12 : 8; cut < 16; cut++) {
-			f = (struct kdp_frame){ .type = control_types[t], .id = 0x80800001 };
-			if (f.type != KDP_ACKNOWLEDGE)
-				f.id = 0;
+		size_t enough = control_types[t] == KDP_ACKNOWLEDGE ? 12 : 8;
+
+		for (size_t cut = 1; cut < 16; cut++) {
+			f = (struct kdp_frame){ .type = control_types[t] };
+			if (f.type == KDP_ACKNOWLEDGE)
+				f.id = 0x80800001;
 			kdp_frame_encode(wire, sizeof(wire), &f, true);
 			next = make(wire + cut, KDP_DEBUG_IO, 0x80800000, 20, 2);
 			kdp_scan_init(&s, true);
 			kdp_scan_feed(&s, kdp_span(wire, cut + next));
-			assert_int_equal(kdp_scan_next(&s, &f), KDP_SCAN_FRAME);
-			assert_int_equal(f.type, control_types[t]);
+			if (cut >= enough) {
+				assert_int_equal(kdp_scan_next(&s, &f), KDP_SCAN_FRAME);
+				assert_int_equal(f.type, control_types[t]);
+			}
 			assert_int_equal(kdp_scan_next(&s, &f), KDP_SCAN_FRAME);
 			assert_int_equal(f.type, KDP_DEBUG_IO);
 			assert_int_equal(kdp_scan_next(&s, &f), KDP_SCAN_MORE);
@@ -249,7 +256,7 @@ static void drain(struct kdp_scanner *s, struct transcript *t)
 		case KDP_SCAN_FRAME:
 			t->frames++;
 			snprintf(word, sizeof(word), "F%u:%x:%zu:%x ", f.type, f.id, f.payload.n,
-				 kdp_checksum(f.payload));
+			         kdp_checksum(f.payload));
 			note(t, word);
 			break;
 		case KDP_SCAN_BAD:
@@ -513,11 +520,11 @@ static void test_scan_random(void **state)
 		if (below(3))
 			n += garbage(wire + n);
 		n += make(wire + n,
-			  below(2) ? data_types[below(COUNT(data_types))] : KDP_ACKNOWLEDGE,
-			  0x80800000, 0, 0);
+		          below(2) ? data_types[below(COUNT(data_types))] : KDP_ACKNOWLEDGE,
+		          0x80800000, 0, 0);
 		if (below(2))
 			n += make(wire + n, KDP_DEBUG_IO, 0x80800001,
-				  below(10) ? below(200) : below(KDP_MAX_PAYLOAD), below(99));
+			          below(10) ? below(200) : below(KDP_MAX_PAYLOAD), below(99));
 		else
 			good--;
 		good += 2;
