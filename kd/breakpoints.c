@@ -167,6 +167,16 @@ void kd_bp_forget(struct kd_target *t)
 	t->handles_cleared = false;
 }
 
+bool kd_bp_disable_all(struct kd_target *t)
+{
+	bool any = false;
+	for (unsigned i = 0; i < KD_MAX_BREAKPOINTS; i++) {
+		any = any || (t->bp[i].used && t->bp[i].enabled);
+		t->bp[i].enabled = false;
+	}
+	return any;
+}
+
 int kd_bp_clear_handles(struct kd_target *t)
 {
 	struct kd_call calls[KD_MAX_BREAKPOINTS] = { 0 };

@@ -10,6 +10,7 @@
 
 #define DUMP_BYTES   128
 #define DUMP_PIECE   4096
+#define DUMP_MAX     (16u << 20)
 #define STRING_UNITS 512  /* without a range: at most so many characters */
 #define MAX_VALUES   4096 /* bytes of one e or of a pattern */
 #define SEARCH_PIECE (64 * 1024)
@@ -57,6 +58,9 @@ static int dump(struct kd *k, enum kdw_space space, char kind, struct kd_range r
 	unsigned unit = kd_format_unit(kind, kd_pointer_size(&k->t));
 	uint64_t left = r.given ? r.count * unit : DUMP_BYTES;
 	int err = KD_OK;
+	if (left > DUMP_MAX)
+		return kd_fail(k, KD_ERR_TOO_BIG,
+		               "more than 16 MB to show; .writemem copies memory into a file");
 	kd_json_hex(&k->j, "address", r.address);
 	kd_json_int(&k->j, "unit", unit);
 	kd_json_open(&k->j, "values", '[');

@@ -211,7 +211,9 @@ static void run_script(struct kd *k, char *text)
 	if (k->c->interrupted || k->c->terminated || k->failed_out)
 		kd_note_failure(k, KD_ERR_CANCELLED);
 	if (!k->quit && k->c->gone) {
-		kd_complain(k, "%s", k->c->gone_text);
+		/* The command that noticed has said so. */
+		if (strcmp(k->c->error, k->c->gone_text) != 0)
+			kd_complain(k, "%s", k->c->gone_text);
 		kd_note_failure(k, KD_ERR_GONE);
 	}
 }

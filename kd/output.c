@@ -223,6 +223,9 @@ void kd_show_banner(struct kd *k)
 	char base[KD_ADDRESS_MAX], list[KD_ADDRESS_MAX], now[64] = "";
 	unsigned size = kd_pointer_size(&k->t);
 	struct kd_buf b = { 0 };
+	if (k->t.moved)
+		kd_complain(k, "the kernel has moved: all breakpoints are disabled (be enables)");
+	k->t.moved = false;
 	if (k->json) {
 		struct kd_json j;
 		kd_object_begin(&b, &j, "attached");

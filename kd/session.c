@@ -179,10 +179,6 @@ static void event_line(struct kd *k, uint16_t type, struct kdp_span text, uint32
 	case KDW_EV_REBOOT:
 		kd_complain(k, "the target has started again%s%s", b.len ? ": " : "", s);
 		break;
-	case KDW_EV_ENDING:
-		if (!k->detached)
-			kd_complain(k, "the server ends%s%s", b.len ? ", ended by " : "", s);
-		break;
 	}
 	kd_buf_free(&b);
 }

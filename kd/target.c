@@ -257,6 +257,7 @@ static int fetch_version(struct kd_target *t)
 	struct kdp_manipulate m = { .api = KDP_GET_VERSION }, reply;
 	struct kd_call call;
 	int err = kd_manipulate(t, &call, &m, &reply, false);
+	uint64_t old_base = t->version.kernel_base;
 	if (!err) {
 		t->version = reply.version;
 		t->machine = reply.version.machine;
@@ -264,6 +265,9 @@ static int fetch_version(struct kd_target *t)
 		t->version.loaded_module_list = kd_canonical(t, t->version.loaded_module_list);
 		t->version.debugger_data_list = kd_canonical(t, t->version.debugger_data_list);
 		t->have_version = true;
+		/* An int3 at an old address would now lie anywhere. */
+		if (old_base && old_base != t->version.kernel_base)
+			t->moved = kd_bp_disable_all(t);
 	}
 	kd_call_drop(t->c, &call);
 	return err;

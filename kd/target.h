@@ -68,6 +68,8 @@ struct kd_target {
 
 	bool have_version, attached;
 	bool handles_cleared;
+	bool moved; /* breakpoints were disabled, as the kernel
+	             * has another base since the reboot */
 	struct kdp_version version;
 	uint16_t machine;
 	uint32_t kernel_size; /* of the image at kernel_base; 0: unknown */
@@ -183,6 +185,8 @@ int kd_bp_lift(struct kd_target *t, uint64_t address);
 int kd_bp_insert(struct kd_target *t, uint64_t except);
 /* Nothing of ours is in the target any more: it has started again. */
 void kd_bp_forget(struct kd_target *t);
+/* In this list only. True if any was enabled. */
+bool kd_bp_disable_all(struct kd_target *t);
 /* Gives back the handles 1 to 32: what an earlier debugger left. */
 int kd_bp_clear_handles(struct kd_target *t);
 /* Puts text with the breakpoints' original bytes over what was read. */

@@ -129,7 +129,7 @@ static void restore(struct fake *f, struct kdp_manipulate *m)
 	}
 }
 
-static void version(struct kdp_manipulate *m)
+static void version(struct fake *f, struct kdp_manipulate *m)
 {
 	m->version = (struct kdp_version){
 		.major = 0x0F,
@@ -138,7 +138,7 @@ static void version(struct kdp_manipulate *m)
 		.secondary = 2,
 		.flags = 7,
 		.machine = KDP_MACHINE_AMD64,
-		.kernel_base = FAKE_BASE,
+		.kernel_base = f->kernel_base,
 		.loaded_module_list = FAKE_LIST,
 	};
 }
@@ -158,7 +158,7 @@ static void manipulate(struct fake *f, uint32_t id, struct kdp_span body)
 		resume(f, id, &m);
 		return;
 	case KDP_GET_VERSION:
-		version(&m);
+		version(f, &m);
 		break;
 	case KDP_GET_CONTEXT:
 		m.data = kdp_span(f->context, sizeof(f->context));
@@ -360,6 +360,7 @@ static void fill_machine(struct fake *f)
 	set_reg(f, "rcx", 1);
 	set_reg(f, "rsp", FAKE_BASE + 0x1F00);
 	f->instruction_count = 16;
+	f->kernel_base = FAKE_BASE;
 }
 
 struct fake *fake_new(void)

@@ -36,6 +36,7 @@ struct fake {
 	unsigned nstops, next_stop;
 	unsigned instruction_count; /* in the reports */
 	bool running;
+	uint64_t kernel_base; /* what GetVersion says */
 
 	/* What was seen. */
 	char log[4096]; /* "bp 1 101200;go 10002 0 400;" */

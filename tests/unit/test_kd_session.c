@@ -310,6 +310,13 @@ static void test_reboot_forgets(void **state)
 	assert_has(out, "\"type\":\"attached\"");
 	assert_int_equal(f->restores, restores + 32);
 	assert_false(f->k.t.bp[0].written);
+	assert_true(f->k.t.bp[0].enabled); /* the kernel is where it was */
+	f->kernel_base = FAKE_BASE - 0x100000;
+	fake_event(f, KDW_EV_REBOOT, why, sizeof(why));
+	fake_stop(f, FAKE_BREAK, BP);
+	fake_settle(f);
+	assert_false(f->k.t.bp[0].enabled);
+	assert_true(f->k.t.bp[0].used);
 }
 
 /* ---- memory and registers ------------------------------------------------------------ */
@@ -327,6 +334,7 @@ static void test_dump_with_gaps(void **state)
 	assert_has(out, "fffff800`00101ffe  ????????");
 	assert_has(out, "00000000`00000000  ????????`????????");
 	assert_has(out, "00000000`00000008  ????????`????????"); /* went on */
+	assert_int_equal(fake_run(f, "db nt L?2000000"), KD_EXIT_FAILED);
 	/* The last byte of all. */
 	assert_int_equal(fake_run(f, "db ffffffffffffffff"), 0);
 	assert_has(fake_out(f), "\"values\":[null]");
