@@ -52,6 +52,10 @@ static int run(struct kds_options *o)
 		fprintf(stderr, "kdsrv: %s\n", text);
 		return EXIT_FAILED;
 	}
+	if (kds_server_catch_signals(&s)) {
+		fprintf(stderr, "kdsrv: cannot catch signals\n");
+		goto out;
+	}
 	if (kds_server_listen(&s, text, sizeof(text))) {
 		fprintf(stderr, "kdsrv: %s\n", text);
 		goto out;
@@ -59,10 +63,6 @@ static int run(struct kds_options *o)
 	/* The listeners keep what they derived from them. */
 	for (unsigned i = 0; i < o->config.listener_count; i++)
 		explicit_bzero(o->config.listeners[i].password, KCS_MAX_VALUE);
-	if (kds_server_catch_signals(&s)) {
-		fprintf(stderr, "kdsrv: cannot catch signals\n");
-		goto out;
-	}
 	kds_server_describe(&s, text, sizeof(text));
 	printf("listening %s\n", text);
 	fflush(stdout);

@@ -46,8 +46,8 @@ static const char help[] =
     "  -h, --help                 this text\n"
     "      --version\n"
     "\n"
-    "Ends by a client's .endpsrv, SIGTERM or SIGINT. Prints \"listening ...\" when\n"
-    "ready. See kdsrv(8).\n";
+    "Ends by a client's .endpsrv, SIGTERM, SIGINT or SIGHUP. Prints \"listening ...\"\n"
+    "when ready. See kdsrv(8).\n";
 
 static bool bad(const char *what, const char *text)
 {

@@ -83,14 +83,23 @@ void kds_server_describe(const struct kds_server *s, char *out, size_t cap)
 static void on_signal(evutil_socket_t sig, short what, void *arg)
 {
 	(void)what;
-	kds_server_end(arg, sig == SIGTERM ? "SIGTERM" : "SIGINT", NULL, 0);
+	kds_server_end(arg,
+		       sig == SIGTERM  ? "SIGTERM"
+		       : sig == SIGINT ? "SIGINT"
+				       : "SIGHUP",
+		       NULL, 0);
 }
 
 int kds_server_catch_signals(struct kds_server *s)
 {
-	static const int signals[] = { SIGTERM, SIGINT };
+	static const int signals[KDS_SIGNALS] = { SIGTERM, SIGINT, SIGHUP };
+	struct sigaction hangup;
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < KDS_SIGNALS; i++) {
+		/* nohup(1) wants us to outlive the terminal. */
+		if (signals[i] == SIGHUP && !sigaction(SIGHUP, NULL, &hangup) &&
+		    hangup.sa_handler == SIG_IGN)
+			continue;
 		s->signals[i] = KD_FAULTY_ALLOC("signal event",
 						evsignal_new(s->base, signals[i], on_signal, s));
 		if (!s->signals[i] ||
@@ -116,7 +125,7 @@ void kds_server_free(struct kds_server *s)
 		kds_client_free(c);
 	while ((t = TAILQ_FIRST(&s->targets)))
 		kds_target_free(t);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < KDS_SIGNALS; i++)
 		if (s->signals[i])
 			event_free(s->signals[i]);
 	if (s->end_timer)

@@ -18,6 +18,7 @@ struct kds_listener;
 
 #define KDS_MAX_LISTENERS 8
 #define KDS_MAX_RULES     32
+#define KDS_SIGNALS       3
 
 /* Events of hardware run before those of clients: an ACK that is late makes
  * the target repeat itself, an answer that is late does not. */
@@ -60,7 +61,7 @@ struct kds_server {
 	                           * descriptors run out */
 	struct kds_tries tries[KDS_MAX_TRIES];
 	int64_t start_ms;
-	struct event *signals[2];
+	struct event *signals[KDS_SIGNALS];
 
 	/* Ending: see teardown.c. */
 	bool ending, end_answered;
@@ -80,7 +81,7 @@ int kds_server_init(struct kds_server *s, const struct kds_config *config, char 
 int kds_server_listen(struct kds_server *s, char *error, size_t cap);
 /* Where the listeners are, for the "listening" line. */
 void kds_server_describe(const struct kds_server *s, char *out, size_t cap);
-/* Ends cleanly on SIGTERM and SIGINT. */
+/* Ends cleanly on SIGTERM, SIGINT, and SIGHUP unless that is ignored. */
 int kds_server_catch_signals(struct kds_server *s);
 /* Until the server is ended. Returns 0, or 1 if something had to be forced. */
 int kds_server_run(struct kds_server *s);

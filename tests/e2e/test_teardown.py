@@ -268,7 +268,7 @@ def end_server(lab):
     expect_targets_free(lab, sessions)
 
 
-@cases([signal.SIGTERM, signal.SIGINT], lambda s: s.name)
+@cases([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], lambda s: s.name)
 def end_by_signal(lab, sig):
     """the same by a signal"""
     server = lab.server(transports=["tcp:port=" + port_range(), "npipe:pipe=lab"])
@@ -280,6 +280,15 @@ def end_by_signal(lab, sig):
         c.wait_closed()
     expect_ended(server, began)
     expect_targets_free(lab, sessions)
+
+
+@test
+def nohup(lab):
+    """a server whose SIGHUP is ignored lives on"""
+    server = lab.server(wrap=["nohup"])
+    server.signal(signal.SIGHUP)
+    c = lab.closing(Client(server))
+    c.ok(PING)
 
 
 @cases(["END_SERVER", "SIGTERM"])
