@@ -1,7 +1,11 @@
 # docs
-EXTRA_DIST += \
+dist_doc_DATA = \
+	README.md \
 	%D%/client-protocol.md \
 	%D%/connection-strings.md \
-	%D%/kd-protocol.md
-dist_man_MANS += %D%/kd.1
-dist_man_MANS += %D%/kdtarget.1
+	%D%/kd-protocol.md \
+	%D%/kdsrv.service
+dist_man_MANS += \
+	%D%/kd.1 \
+	%D%/kdsrv.8 \
+	%D%/kdtarget.1
