@@ -10,19 +10,19 @@
 
 struct carrier {
 	enum { CARRIER_UNIX, CARRIER_TCP, CARRIER_PTY } kind;
-	int listen_fd;         /* -1 for a pty */
-	int fd;                /* -1 while nobody is connected */
-	int slave_fd;          /* pty: held open, so that it never hangs up */
-	char name[256];        /* what to connect to */
-	const char *remove;    /* file to remove at the end, or NULL */
-	bool blocked;          /* the last write took less than all */
-	int64_t blocked_ms;    /* since then */
+	int listen_fd;      /* -1 for a pty */
+	int fd;             /* -1 while nobody is connected */
+	int slave_fd;       /* pty: held open, so that it never hangs up */
+	char name[256];     /* what to connect to */
+	const char *remove; /* file to remove at the end, or NULL */
+	bool blocked;       /* the last write took less than all */
+	int64_t blocked_ms; /* since then */
 };
 
 /* Each returns false after a message on stderr. */
 bool carrier_open_unix(struct carrier *c, const char *path);
-bool carrier_open_tcp(struct carrier *c, const char *address);  /* [ADDR:]PORT */
-bool carrier_open_pty(struct carrier *c, const char *link);     /* link may be NULL */
+bool carrier_open_tcp(struct carrier *c, const char *address); /* [ADDR:]PORT */
+bool carrier_open_pty(struct carrier *c, const char *link);    /* link may be NULL */
 void carrier_close(struct carrier *c);
 
 /* What to poll for reading: the peer, or the listener while there is none. */

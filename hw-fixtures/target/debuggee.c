@@ -17,13 +17,27 @@ enum {
 };
 
 static const struct tgt_layout layout_x86 = {
-	.pc = 0xB8, .eflags = 0xC0, .cs = 0xBC, .ds = 0x98, .es = 0x94, .fs = 0x90,
-	.segment_size = 4, .dr6 = 0x20, .dr7 = 0x24,
+	.pc = 0xB8,
+	.eflags = 0xC0,
+	.cs = 0xBC,
+	.ds = 0x98,
+	.es = 0x94,
+	.fs = 0x90,
+	.segment_size = 4,
+	.dr6 = 0x20,
+	.dr7 = 0x24,
 };
 
 static const struct tgt_layout layout_amd64 = {
-	.pc = 0xF8, .eflags = 0x44, .cs = 0x38, .ds = 0x3A, .es = 0x3C, .fs = 0x3E,
-	.segment_size = 2, .dr6 = 0x40, .dr7 = 0x48,
+	.pc = 0xF8,
+	.eflags = 0x44,
+	.cs = 0x38,
+	.ds = 0x3A,
+	.es = 0x3C,
+	.fs = 0x3E,
+	.segment_size = 2,
+	.dr6 = 0x40,
+	.dr7 = 0x48,
 };
 
 const struct tgt_layout *tgt_layout(uint16_t machine)

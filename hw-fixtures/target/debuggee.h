@@ -47,10 +47,10 @@ struct tgt_machine_ops {
 struct tgt_config {
 	const struct tgt_machine_ops *ops;
 	void *machine_data;
-	struct tgt_image *image;   /* built; its quirks count here, too */
+	struct tgt_image *image; /* built; its quirks count here, too */
 	const struct kdp_link_rules *rules;
-	uint32_t ack_ms;           /* 0: as the rules say */
-	bool wait;                 /* the boot ends in a break */
+	uint32_t ack_ms; /* 0: as the rules say */
+	bool wait;       /* the boot ends in a break */
 	/* Optional: sees each payload before it goes, may change it, and
 	 * returns its new length (at most KDP_MAX_PAYLOAD); 0: do not send. */
 	size_t (*filter)(void *filter_data, uint16_t type, uint8_t *payload, size_t len);
@@ -86,13 +86,13 @@ struct tgt_exception {
 /* One thing that the target wants to tell. */
 struct tgt_item {
 	enum { TGT_PRINT, TGT_PROMPT, TGT_FILE, TGT_LOAD, TGT_UNLOAD, TGT_STATUS } kind;
-	uint32_t status;           /* TGT_STATUS: of the status breakpoint */
-	struct tgt_module module;  /* TGT_LOAD, TGT_UNLOAD */
-	char text[128];            /* TGT_PRINT, TGT_PROMPT, TGT_FILE: with NUL */
+	uint32_t status;          /* TGT_STATUS: of the status breakpoint */
+	struct tgt_module module; /* TGT_LOAD, TGT_UNLOAD */
+	char text[128];           /* TGT_PRINT, TGT_PROMPT, TGT_FILE: with NUL */
 };
 
-#define TGT_BREAKPOINTS  32
-#define TGT_AGENDA       24
+#define TGT_BREAKPOINTS 32
+#define TGT_AGENDA      24
 
 struct tgt_breakpoint {
 	enum { TGT_BP_FREE, TGT_BP_WAITING, TGT_BP_WRITTEN } state;
@@ -104,25 +104,25 @@ struct tgt_debuggee {
 	struct tgt_config config;
 	struct kdp_link link;
 	enum tgt_state state;
-	bool present;              /* the debugger answers */
-	bool break_pending;        /* 62 was seen */
-	int64_t refresh_ms;        /* repeat the state change then */
+	bool present;       /* the debugger answers */
+	bool break_pending; /* 62 was seen */
+	int64_t refresh_ms; /* repeat the state change then */
 	uint64_t stops;
 
 	/* What to tell, in order. */
 	struct tgt_item agenda[TGT_AGENDA];
 	unsigned agenda_head, agenda_count;
 	enum { TGT_CALL_NONE, TGT_CALL_BREAK, TGT_CALL_SERVICE } call; /* asked of the machine */
-	struct tgt_item called;    /* what for */
-	bool bugchecked;           /* nothing but status 4 from now on */
+	struct tgt_item called;                                        /* what for */
+	bool bugchecked; /* nothing but status 4 from now on */
 	bool restart;
 
 	/* The stop. */
 	struct tgt_exception exception;
 	bool first_chance;
-	bool is_load;              /* of a module; else an exception */
+	bool is_load; /* of a module; else an exception */
 	bool is_session_end;
-	bool context_read;         /* in this stop */
+	bool context_read; /* in this stop */
 	uint32_t continue_status;
 	struct tgt_breakpoint breakpoints[TGT_BREAKPOINTS];
 
@@ -136,9 +136,9 @@ struct tgt_debuggee {
 	uint8_t reply[KDP_MAX_PAYLOAD];
 	size_t reply_len;
 	uint8_t scratch[KDP_MAX_PAYLOAD];
-	uint32_t asking_api;       /* TGT_ASKING: of the question */
-	uint32_t asking_length;    /* TGT_ASKING: longest answer */
-	char answer[32];           /* the last answer to a prompt, with NUL */
+	uint32_t asking_api;    /* TGT_ASKING: of the question */
+	uint32_t asking_length; /* TGT_ASKING: longest answer */
+	char answer[32];        /* the last answer to a prompt, with NUL */
 	uint64_t filter_dropped;
 };
 

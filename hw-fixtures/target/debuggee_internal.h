@@ -6,9 +6,9 @@
 
 /* Where the core needs to look inside the registers of a machine. */
 struct tgt_layout {
-	uint16_t pc, eflags, cs, ds, es, fs;  /* in CONTEXT */
-	uint8_t segment_size;                 /* of a segment field */
-	uint8_t dr6, dr7;                     /* in the special registers */
+	uint16_t pc, eflags, cs, ds, es, fs; /* in CONTEXT */
+	uint8_t segment_size;                /* of a segment field */
+	uint8_t dr6, dr7;                    /* in the special registers */
 };
 
 const struct tgt_layout *tgt_layout(uint16_t machine);

@@ -37,10 +37,10 @@ static size_t endless_strings(uint8_t *p, size_t len, uint16_t type)
 static size_t bad_counts(uint8_t *p, size_t len, uint16_t type)
 {
 	if (type == KDP_STATE_CHANGE64 && len >= KDP_STATE_CHANGE_LEN) {
-		kdp_put_u16(p + 6, 0xFFFE);      /* processor */
-		kdp_put_u32(p + 8, 0xFFFFFFFF);  /* processors */
-		kdp_put_u16(p + 0xD4, 0xFFFF);   /* instructions, AMD64 */
-		kdp_put_u16(p + 0xC8, 0xFFFF);   /* instructions, x86 */
+		kdp_put_u16(p + 6, 0xFFFE);     /* processor */
+		kdp_put_u32(p + 8, 0xFFFFFFFF); /* processors */
+		kdp_put_u16(p + 0xD4, 0xFFFF);  /* instructions, AMD64 */
+		kdp_put_u16(p + 0xC8, 0xFFFF);  /* instructions, x86 */
 		if (kdp_get_u32(p) == KDP_EXCEPTION)
 			kdp_put_u32(p + 0x38, 0x10000);
 	} else if (type == KDP_STATE_MANIPULATE && len > KDP_MANIPULATE_LEN) {
@@ -155,26 +155,34 @@ static void plant_frame_loop(struct sim *s)
 
 const struct hostile hostile_kinds[] = {
 	{ .name = "huge-lengths", .help = "length fields say 4 GiB", .spoil = huge_lengths },
-	{ .name = "endless-strings", .help = "texts fill the packet, without an end",
+	{ .name = "endless-strings",
+	  .help = "texts fill the packet, without an end",
 	  .spoil = endless_strings },
-	{ .name = "bad-counts", .help = "processors, parameters, byte counts out of range",
+	{ .name = "bad-counts",
+	  .help = "processors, parameters, byte counts out of range",
 	  .spoil = bad_counts },
 	{ .name = "wrong-api", .help = "replies carry another API number", .spoil = wrong_api },
 	{ .name = "short-replies", .help = "replies are cut to 7 bytes", .spoil = short_replies },
-	{ .name = "long-replies", .help = "replies are padded to 4000 bytes",
+	{ .name = "long-replies",
+	  .help = "replies are padded to 4000 bytes",
 	  .spoil = long_replies },
 	{ .name = "failures", .help = "each reply says C0000001", .spoil = failures },
 	{ .name = "noise", .help = "each payload is garbage with a good checksum", .spoil = noise },
-	{ .name = "unknown-state", .help = "state changes of an unknown kind",
+	{ .name = "unknown-state",
+	  .help = "state changes of an unknown kind",
 	  .spoil = unknown_state },
 	{ .name = "list-loop", .help = "the module list loops", .plant = plant_list_loop },
-	{ .name = "list-wild", .help = "the module list leads to nowhere",
+	{ .name = "list-wild",
+	  .help = "the module list leads to nowhere",
 	  .plant = plant_list_wild },
-	{ .name = "long-names", .help = "module names of 64 KiB that cannot be read",
+	{ .name = "long-names",
+	  .help = "module names of 64 KiB that cannot be read",
 	  .plant = plant_long_names },
-	{ .name = "huge-block", .help = "the debugger-data block says 4 GiB",
+	{ .name = "huge-block",
+	  .help = "the debugger-data block says 4 GiB",
 	  .plant = plant_huge_block },
-	{ .name = "frame-loop", .help = "the chain of frame pointers loops",
+	{ .name = "frame-loop",
+	  .help = "the chain of frame pointers loops",
 	  .plant = plant_frame_loop },
 	{ .name = "repeats", .help = "each packet is sent fifty times", .copies = 50 },
 	{ .name = "babble", .help = "text without end around the packets", .babble = true },

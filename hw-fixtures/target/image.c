@@ -399,10 +399,10 @@ void tgt_pe_header(uint8_t *page, uint16_t machine, const struct tgt_module *mod
 	kdp_put_u32(page + 0x3C, PE_AT);
 	memcpy(page + PE_AT, "PE", 2);
 	kdp_put_u16(page + PE_AT + 4, machine);
-	kdp_put_u16(page + PE_AT + 6, 1);            /* sections */
-	kdp_put_u32(page + PE_AT + 8, 0x5F000000u);  /* time stamp */
+	kdp_put_u16(page + PE_AT + 6, 1);           /* sections */
+	kdp_put_u32(page + PE_AT + 8, 0x5F000000u); /* time stamp */
 	kdp_put_u16(page + PE_AT + 20, optional_len);
-	kdp_put_u16(page + PE_AT + 22, 0x0022);      /* executable, large address aware */
+	kdp_put_u16(page + PE_AT + 22, 0x0022); /* executable, large address aware */
 	put_optional(page + PE_OPTIONAL, wide, mod);
 	put_section(page + PE_OPTIONAL + optional_len, ".text", PE_TEXT, mod->size - PE_TEXT,
 	            0xE0000020u);

@@ -8,40 +8,40 @@
 
 #include "kdproto/regs.h"
 
-#define TGT_PAGE          0x1000u
-#define TGT_IMAGE_LEN     0x6000u  /* bytes of the data block */
-#define TGT_MODULES       16u      /* entries of the loaded-module list */
-#define TGT_NAME_LEN      64u      /* longest full name, with its NUL */
-#define TGT_STATS_OFFSET  0x800u   /* counters, from the kernel base */
-#define TGT_STATS_LEN     0x60u
+#define TGT_PAGE         0x1000u
+#define TGT_IMAGE_LEN    0x6000u /* bytes of the data block */
+#define TGT_MODULES      16u     /* entries of the loaded-module list */
+#define TGT_NAME_LEN     64u     /* longest full name, with its NUL */
+#define TGT_STATS_OFFSET 0x800u  /* counters, from the kernel base */
+#define TGT_STATS_LEN    0x60u
 
 struct tgt_module {
 	uint64_t base, entry;
 	uint32_t size, checksum;
-	const char *path;  /* ASCII, shorter than TGT_NAME_LEN */
+	const char *path; /* ASCII, shorter than TGT_NAME_LEN */
 };
 
 /* What differs between kinds of targets. */
 struct tgt_quirks {
 	const char *name;
-	uint16_t major, build;         /* GetVersion */
+	uint16_t major, build; /* GetVersion */
 	uint16_t flags_amd64, flags_x86;
 	uint8_t max_state_change, max_manipulate;
-	bool no_data_list;             /* GetVersion.DebuggerDataList is 0 */
-	bool no_thread;                /* Thread 0, ProcessorLevel 0 */
-	bool address_before_pc;        /* ExceptionAddress = PC - 1 */
-	bool trace_data;               /* 01 00 00 00 after an exception */
-	bool no_context_ex;            /* GetContextEx fails */
-	bool set_needs_get;            /* SetContext only after GetContext */
-	bool whole_special;            /* more special registers than asked */
-	bool echo_special;             /* the write reply carries the data */
-	bool print_unimplemented;      /* a line of text before C0000001 */
-	bool no_search_fill;           /* SearchMemory, FillMemory fail */
-	bool replies_abandoned;        /* after all tries, like prints */
-	bool session_end;              /* said before a commanded reboot */
+	bool no_data_list;        /* GetVersion.DebuggerDataList is 0 */
+	bool no_thread;           /* Thread 0, ProcessorLevel 0 */
+	bool address_before_pc;   /* ExceptionAddress = PC - 1 */
+	bool trace_data;          /* 01 00 00 00 after an exception */
+	bool no_context_ex;       /* GetContextEx fails */
+	bool set_needs_get;       /* SetContext only after GetContext */
+	bool whole_special;       /* more special registers than asked */
+	bool echo_special;        /* the write reply carries the data */
+	bool print_unimplemented; /* a line of text before C0000001 */
+	bool no_search_fill;      /* SearchMemory, FillMemory fail */
+	bool replies_abandoned;   /* after all tries, like prints */
+	bool session_end;         /* said before a commanded reboot */
 	uint16_t report_flags;
-	uint16_t special_len;          /* AMD64: 216, 224 or 240 */
-	uint16_t block_len;            /* debugger-data block, at most 0x368 */
+	uint16_t special_len; /* AMD64: 216, 224 or 240 */
+	uint16_t block_len;   /* debugger-data block, at most 0x368 */
 };
 
 /* Windows 8.1, ReactOS, and the Windows boot loader's stub. */
@@ -51,20 +51,20 @@ const struct tgt_quirks *tgt_quirks_find(const char *name);
 
 struct tgt_image {
 	/* The caller fills these. */
-	uint16_t machine;          /* KDP_MACHINE_X86 or KDP_MACHINE_AMD64 */
+	uint16_t machine; /* KDP_MACHINE_X86 or KDP_MACHINE_AMD64 */
 	const struct tgt_quirks *quirks;
-	uint8_t *bytes;            /* TGT_IMAGE_LEN of them ... */
-	uint64_t address;          /* ... which the target sees here */
+	uint8_t *bytes;   /* TGT_IMAGE_LEN of them ... */
+	uint64_t address; /* ... which the target sees here */
 	uint64_t kernel_base;
-	uint64_t break_address;    /* the int3 of the status breakpoint */
-	uint64_t service_address;  /* the int3 that reports a module */
+	uint64_t break_address;   /* the int3 of the status breakpoint */
+	uint64_t service_address; /* the int3 that reports a module */
 	uint64_t cr3;
 	uint64_t region, region_len;     /* memory for bulk reads */
 	uint64_t first_page, page_count; /* physical memory, in pages */
 	/* tgt_image_build fills these: where things are. */
 	uint64_t loaded_modules, debugger_data_list, bugcheck_data;
 	uint64_t kpcr, kprcb, thread;
-	uint32_t module_used;      /* bit i: entry i is in the list */
+	uint32_t module_used; /* bit i: entry i is in the list */
 	struct tgt_module modules[TGT_MODULES];
 };
 

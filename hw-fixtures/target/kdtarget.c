@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum {
-	SLICE_MS = 10,    /* the machine's clock tick */
+	SLICE_MS = 10, /* the machine's clock tick */
 	SLICE_INSNS = 2000,
 	BUGCHECK_CODE = 0xDEADDEAD,
 	CHUNK = 4096,
@@ -34,12 +34,12 @@ struct program {
 	struct sim sim;
 	struct tgt_debuggee debuggee;
 	struct timer print, module, int3;
-	int64_t slice_ms;           /* when the machine gets its next slice */
-	bool held;                  /* the debugger held it a moment ago */
+	int64_t slice_ms; /* when the machine gets its next slice */
+	bool held;        /* the debugger held it a moment ago */
 	bool want_int3;
 	uint32_t prints;
 	uint32_t garbage_left, acks_dropped, copies_left;
-	uint8_t in[CHUNK];          /* received and not taken yet: in[at..have) */
+	uint8_t in[CHUNK]; /* received and not taken yet: in[at..have) */
 	size_t in_at, in_have;
 	/* Over all boots. */
 	struct tgt_counters totals;

@@ -7,7 +7,7 @@
 
 struct options {
 	enum { NO_CARRIER, ON_UNIX, ON_TCP, ON_PTY } on;
-	const char *address;           /* of the carrier; may be NULL for a pty */
+	const char *address; /* of the carrier; may be NULL for a pty */
 	uint16_t machine;
 	const struct tgt_quirks *quirks;
 	const struct hostile *hostile; /* NULL: well-behaved */
@@ -16,7 +16,7 @@ struct options {
 	uint32_t ack_timeout_ms, tries;
 	uint32_t print_every_ms, module_every_ms, int3_every_ms; /* 0: never */
 	uint32_t garbage_first, drop_acks;
-	uint32_t no_reply_to;          /* an API number; 0: none */
+	uint32_t no_reply_to; /* an API number; 0: none */
 	bool wait, wrong_baud, plain_text, silent, stats, prompt_once, file_io_once;
 };
 

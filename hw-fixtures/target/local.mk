@@ -10,7 +10,8 @@ libdebuggee_a_SOURCES = \
 noinst_LIBRARIES += libmachinesim.a
 libmachinesim_a_SOURCES = \
 	%D%/machine_sim.c %D%/machine_sim.h \
-	%D%/sim_cpu.c
+	%D%/sim_cpu.c \
+	%D%/sim_memory.c
 
 bin_PROGRAMS += kdtarget
 kdtarget_SOURCES = \

@@ -7,21 +7,22 @@
 
 #include "hw-fixtures/target/debuggee.h"
 
-#define SIM_IMAGE_LEN   0x10000u
-#define SIM_MODULES_MAX 8u   /* images besides the kernel */
+#define SIM_IMAGE_LEN       0x10000u
+#define SIM_MODULES_MAX     8u /* images besides the kernel */
+#define SIM_PHYSICAL_REGION 0x1000000u
 
 /* Offsets of the kernel's functions from its base. */
 enum {
-	SIM_AT_IDLE = 0x1000,       /* the idle loop, where the machine starts */
-	SIM_AT_WORK = 0x1100,       /* called by it eight times a round */
-	SIM_AT_LEAF = 0x1180,       /* called by that five times */
-	SIM_AT_CALLS = 0x1200,      /* first of those that sim_call calls */
+	SIM_AT_IDLE = 0x1000,  /* the idle loop, where the machine starts */
+	SIM_AT_WORK = 0x1100,  /* called by it eight times a round */
+	SIM_AT_LEAF = 0x1180,  /* called by that five times */
+	SIM_AT_CALLS = 0x1200, /* first of those that sim_call calls */
 	SIM_AT_STATUS_BREAK = 0x1200,
 	SIM_AT_SERVICE = 0x1210,
-	SIM_AT_INT3 = 0x1220,       /* a hard-coded breakpoint */
-	SIM_AT_RETURN = 0x1230,     /* behind them: restores what sim_call saved */
+	SIM_AT_INT3 = 0x1220,   /* a hard-coded breakpoint */
+	SIM_AT_RETURN = 0x1230, /* behind them: restores what sim_call saved */
 	SIM_AT_GDT = 0x2000,
-	SIM_AT_DATA = 0x4000,       /* TGT_IMAGE_LEN bytes */
+	SIM_AT_DATA = 0x4000, /* TGT_IMAGE_LEN bytes */
 	SIM_AT_STACK = 0xC000,
 };
 
@@ -37,17 +38,17 @@ struct sim {
 	uint16_t machine;
 	struct tgt_image image;
 	uint64_t seed;
-	uint8_t memory[SIM_IMAGE_LEN];   /* the kernel image and its stack */
-	uint8_t shared[TGT_PAGE];        /* KUSER_SHARED_DATA */
-	uint8_t **pages;                 /* of the region; NULL: as the formula says */
+	uint8_t memory[SIM_IMAGE_LEN]; /* the kernel image and its stack */
+	uint8_t shared[TGT_PAGE];      /* KUSER_SHARED_DATA */
+	uint8_t **pages;               /* of the region; NULL: as the formula says */
 	size_t page_count;
 	struct sim_module modules[SIM_MODULES_MAX];
 	uint8_t context[KDP_CONTEXT_AMD64_LEN];
 	uint8_t special[KDP_SPECIAL_AMD64_LEN];
 	uint8_t ports[0x100];
 	uint64_t msrs[8];
-	bool resumed;              /* an execution breakpoint here was taken already */
-	bool watch_hit;            /* a data breakpoint; trap after the instruction */
+	bool resumed;   /* an execution breakpoint here was taken already */
+	bool watch_hit; /* a data breakpoint; trap after the instruction */
 };
 
 /* memory_mib is 1..1024. KD_ERR_NOMEM when the page table does not fit. */

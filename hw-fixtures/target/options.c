@@ -12,10 +12,30 @@
 enum { MEMORY_MAX_MIB = 512, HOUR_MS = 3600 * 1000 };
 
 enum {
-	OPT_UNIX = 256, OPT_TCP, OPT_PTY, OPT_MACHINE, OPT_QUIRK, OPT_HOSTILE, OPT_MEMORY, OPT_SEED,
-	OPT_ACK_TIMEOUT, OPT_TRIES, OPT_PRINT_EVERY, OPT_MODULE_EVERY, OPT_INT3_EVERY,
-	OPT_GARBAGE_FIRST, OPT_DROP_ACKS, OPT_NO_REPLY_TO, OPT_WAIT, OPT_WRONG_BAUD,
-	OPT_PLAIN_TEXT, OPT_SILENT, OPT_STATS, OPT_PROMPT_ONCE, OPT_FILE_IO_ONCE, OPT_HELP,
+	OPT_UNIX = 256,
+	OPT_TCP,
+	OPT_PTY,
+	OPT_MACHINE,
+	OPT_QUIRK,
+	OPT_HOSTILE,
+	OPT_MEMORY,
+	OPT_SEED,
+	OPT_ACK_TIMEOUT,
+	OPT_TRIES,
+	OPT_PRINT_EVERY,
+	OPT_MODULE_EVERY,
+	OPT_INT3_EVERY,
+	OPT_GARBAGE_FIRST,
+	OPT_DROP_ACKS,
+	OPT_NO_REPLY_TO,
+	OPT_WAIT,
+	OPT_WRONG_BAUD,
+	OPT_PLAIN_TEXT,
+	OPT_SILENT,
+	OPT_STATS,
+	OPT_PROMPT_ONCE,
+	OPT_FILE_IO_ONCE,
+	OPT_HELP,
 	OPT_VERSION,
 };
 
@@ -207,9 +227,9 @@ int options_parse(struct options *o, int argc, char **argv)
 {
 	int c, at = 0, status;
 
-	*o = (struct options){
-		.machine = KDP_MACHINE_AMD64, .quirks = &tgt_quirks_windows, .memory_mib = 16
-	};
+	*o = (struct options){ .machine = KDP_MACHINE_AMD64,
+		               .quirks = &tgt_quirks_windows,
+		               .memory_mib = 16 };
 	while ((c = getopt_long(argc, argv, "", longs, &at)) != -1) {
 		if (c == '?')
 			return 2;

@@ -3,10 +3,10 @@
 
 #include <string.h>
 
-#define STATUS_DATATYPE_MISALIGNMENT  0x80000002u
-#define STATUS_INVALID_PARAMETER      0xC000000Du
-#define STATUS_NO_SUCH_DEVICE         0xC000000Eu
-#define STATUS_NOT_FOUND              0xC0000225u
+#define STATUS_DATATYPE_MISALIGNMENT 0x80000002u
+#define STATUS_INVALID_PARAMETER     0xC000000Du
+#define STATUS_NO_SUCH_DEVICE        0xC000000Eu
+#define STATUS_NOT_FOUND             0xC0000225u
 
 enum {
 	X86_SPECIAL_OFFSET = KDP_CONTEXT_X86_LEN, /* in KPROCESSOR_STATE */
@@ -42,7 +42,8 @@ typedef size_t write_fn(void *m, uint64_t address, const uint8_t *buf, size_t n)
 
 static void do_read(struct tgt_debuggee *d, struct kdp_manipulate *m, read_fn *fn)
 {
-	uint32_t want = m->memory.count < KDP_MANIPULATE_DATA ? m->memory.count : KDP_MANIPULATE_DATA;
+	uint32_t want =
+	    m->memory.count < KDP_MANIPULATE_DATA ? m->memory.count : KDP_MANIPULATE_DATA;
 	size_t n = fn(d->config.machine_data, m->memory.address, d->scratch, want);
 
 	m->memory.actual = (uint32_t)n;
@@ -108,7 +109,8 @@ static void search_memory(struct tgt_debuggee *d, struct kdp_manipulate *m)
 		left = SEARCH_MAX;
 	while (left >= pattern.n) {
 		size_t want = left < SEARCH_PIECE ? (size_t)left : SEARCH_PIECE;
-		size_t n = d->config.ops->read_virtual(d->config.machine_data, at, d->scratch, want);
+		size_t n =
+		    d->config.ops->read_virtual(d->config.machine_data, at, d->scratch, want);
 		size_t hit = find(d->scratch, n, pattern);
 
 		if (hit < n) {
@@ -321,8 +323,7 @@ static bool write_control_x86(struct tgt_debuggee *d, const struct kdp_manipulat
 
 static bool write_special(struct tgt_debuggee *d, const struct kdp_manipulate *m)
 {
-	if (m->memory.address != SELECTOR_SPECIAL ||
-	    m->data.n != tgt_special_len(d->config.image))
+	if (m->memory.address != SELECTOR_SPECIAL || m->data.n != tgt_special_len(d->config.image))
 		return false;
 	d->config.ops->set_special(d->config.machine_data, m->data.p);
 	return true;
@@ -384,8 +385,8 @@ static uint32_t access_port(struct tgt_debuggee *d, uint64_t port, uint32_t size
 static void io_space(struct tgt_debuggee *d, struct kdp_manipulate *m)
 {
 	m->data = kdp_span(NULL, 0);
-	m->status = access_port(d, m->io.address, m->io.size, &m->io.value,
-	                        m->api == KDP_WRITE_IO_SPACE);
+	m->status =
+	    access_port(d, m->io.address, m->io.size, &m->io.value, m->api == KDP_WRITE_IO_SPACE);
 }
 
 static void io_space_extended(struct tgt_debuggee *d, struct kdp_manipulate *m)

@@ -24,14 +24,14 @@ struct insn {
 	struct sim *s;
 	struct tgt_exception *e;
 	bool failed;
-	bool wide;              /* the machine is 64-bit */
+	bool wide; /* the machine is 64-bit */
 	uint8_t rex;
-	unsigned size;          /* of the operands */
+	unsigned size; /* of the operands */
 	uint8_t code[INSN_MAX];
-	size_t len, at;         /* bytes there are, bytes decoded */
+	size_t len, at; /* bytes there are, bytes decoded */
 	uint64_t pc;
 	unsigned mod, reg, rm;
-	uint64_t address;       /* of a memory operand */
+	uint64_t address; /* of a memory operand */
 };
 
 /* ---- registers -------------------------------------------------------- */

@@ -28,8 +28,8 @@ static void fill_stream(struct tgt_debuggee *d, uint64_t pc, struct kdp_control_
 	size_t n = ops->read_virtual(d->config.machine_data, pc, report->instructions, STREAM_LEN);
 
 	tgt_breakpoints_clear_range(d, pc, n);
-	report->instruction_count = (uint32_t)ops->read_virtual(d->config.machine_data, pc,
-	                                                        report->instructions, n);
+	report->instruction_count =
+	    (uint32_t)ops->read_virtual(d->config.machine_data, pc, report->instructions, n);
 }
 
 static void fill_report(struct tgt_debuggee *d, const struct registers *r, uint64_t pc,

@@ -14,8 +14,8 @@ import tty
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from kdhost import (ACK, DEBUG_IO, FILE_IO, INT3, MANIPULATE, STATE, STATUS_BREAK, Host,  # noqa: E402
-                    Session, Timeout, equal, u32, u64)
+from kdhost import (ACK, DEBUG_IO, FILE_IO, INT3, MANIPULATE, STATE, STATUS_BREAK,  # noqa: E402
+                    Host, Session, Timeout, equal, u32, u64)
 from tap import Target, build, run  # noqa: E402
 
 PROGRAM = os.path.join(build, 'kdtarget')

@@ -209,9 +209,8 @@ struct kdp_manipulate rig_ask(struct rig *r, const struct kdp_manipulate *reques
 
 	rig_tell(r, request);
 	rig_until(r, KDP_STATE_MANIPULATE, count);
-	assert_int_equal(kdp_manipulate_decode(&m, kdp_span(p->payload, p->len), r->sim.machine,
-	                                       true),
-	                 KD_OK);
+	assert_int_equal(
+	    kdp_manipulate_decode(&m, kdp_span(p->payload, p->len), r->sim.machine, true), KD_OK);
 	assert_int_equal(m.api, request->api);
 	return m;
 }

@@ -14,10 +14,10 @@ struct rig {
 	struct tgt_debuggee target;
 	struct kdp_link host;
 	int64_t now_ms;
-	bool host_deaf;            /* nothing of the target reaches the host */
-	bool machine_off;          /* the machine is not run */
-	bool restarted;            /* TGT_RESTART was seen */
-	char prints[RIG_PRINTS];   /* all debug text so far */
+	bool host_deaf;          /* nothing of the target reaches the host */
+	bool machine_off;        /* the machine is not run */
+	bool restarted;          /* TGT_RESTART was seen */
+	char prints[RIG_PRINTS]; /* all debug text so far */
 	/* The last packet of each type, and how many there were. */
 	struct rig_packet {
 		uint8_t payload[KDP_MAX_PAYLOAD];
@@ -25,7 +25,7 @@ struct rig {
 		unsigned count;
 		bool sync;
 	} got[KDP_TYPE_MAX];
-	uint8_t carry[512];        /* bytes that the target has not taken yet */
+	uint8_t carry[512]; /* bytes that the target has not taken yet */
 	size_t carry_len;
 };
 

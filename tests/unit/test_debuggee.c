@@ -469,7 +469,9 @@ static void test_garbage_never_upsets_it(void **state)
 			bytes[j] = (uint8_t)(seed >> 33);
 			/* Leaders and types often enough to matter. */
 			if (bytes[j] < 0x80)
-				bytes[j] = "\x30\x30\x30\x30\x69\x69\x69\x02\x00\x06\x05\x04"[bytes[j] % 12];
+				bytes[j] =
+				    "\x30\x30\x30\x30\x69\x69\x69\x02\x00\x06\x05\x04"[bytes[j] %
+				                                                       12];
 		}
 		r->carry_len = 0;
 		rig_bytes(r, bytes, sizeof(bytes));

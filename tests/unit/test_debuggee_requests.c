@@ -378,7 +378,8 @@ static void test_control_space_amd64(void **state)
 	assert_int_equal(write_at(r, KDP_WRITE_CONTROL_SPACE, 2, special, 216).status,
 	                 KDP_STATUS_UNSUCCESSFUL);
 	/* The KPRCB shows the registers of the stop. */
-	assert_int_equal(read_u64(r, r->sim.image.kprcb + 0x120 + 0xF8), r->sim.image.break_address);
+	assert_int_equal(read_u64(r, r->sim.image.kprcb + 0x120 + 0xF8),
+	                 r->sim.image.break_address);
 	rig_free(r);
 }
 
@@ -480,9 +481,9 @@ static bool resumes(uint32_t api)
 static void test_everything_else_is_refused(void **state)
 {
 	struct rig *r = stopped(KDP_MACHINE_AMD64, &tgt_quirks_windows);
-	static const uint32_t apis[] = { 0x313F, 0x3140, 0x3142, 0x3143, 0x3147, 0x3148, 0x314A,
-		                         0x3151, 0x3154, 0x3157, 0x315D, 0x315E, 0x3161, 0,
-		                         UINT32_MAX };
+	static const uint32_t apis[] = { 0x313F, 0x3140, 0x3142, 0x3143, 0x3147,
+		                         0x3148, 0x314A, 0x3151, 0x3154, 0x3157,
+		                         0x315D, 0x315E, 0x3161, 0,      UINT32_MAX };
 
 	(void)state;
 	for (unsigned i = 0; i < sizeof(apis) / sizeof(apis[0]); i++) {

@@ -7,10 +7,10 @@
 #include <string.h>
 
 enum {
-	TICKS_PRINT = 100,       /* one second */
+	TICKS_PRINT = 100, /* one second */
 	TICKS_MODULE = 1000,
-	SPINS = 10,              /* polls without news before the CPU halts */
-	PATIENCE_MS = 25,        /* as a real target on an emulated UART */
+	SPINS = 10,       /* polls without news before the CPU halts */
+	PATIENCE_MS = 25, /* as a real target on an emulated UART */
 	SILENCE_MS = 30,
 	VECTOR_DE = 0,
 	VECTOR_DB = 1,
@@ -24,8 +24,8 @@ enum {
 	INTERRUPT_GATE = 0x8E,
 };
 
-#define STATUS_ILLEGAL_INSTRUCTION     0xC000001Du
-#define STATUS_INTEGER_DIVIDE_BY_ZERO  0xC0000094u
+#define STATUS_ILLEGAL_INSTRUCTION    0xC000001Du
+#define STATUS_INTEGER_DIVIDE_BY_ZERO 0xC0000094u
 
 /* Of boot.S and the linker. */
 extern uint8_t image_header[], image_end[], trap_entries[], pml4[];
@@ -225,8 +225,8 @@ static void interrupt(struct trap_frame *f)
 /* A read or write of an MSR that does not exist. */
 static bool fix_up(struct trap_frame *f)
 {
-	if (f->vector != VECTOR_GP || (f->rip != (uintptr_t)msr_read_insn &&
-	                               f->rip != (uintptr_t)msr_write_insn))
+	if (f->vector != VECTOR_GP ||
+	    (f->rip != (uintptr_t)msr_read_insn && f->rip != (uintptr_t)msr_write_insn))
 		return false;
 	f->rip = (uintptr_t)msr_fault;
 	return true;
@@ -298,7 +298,8 @@ struct table_register {
 static void start_tables(void)
 {
 	static const uint64_t gdt[] = {
-		0, 0,
+		0,
+		0,
 		0x00AF9B000000FFFF, /* 10: code */
 		0x00CF93000000FFFF, /* 18: data */
 		0,
@@ -371,10 +372,9 @@ static void fill_region(void)
 
 static void start_debuggee(void)
 {
-	struct tgt_config config = { .ops = &machine_ops,
-		                     .machine_data = &machine,
-		                     .image = &image,
-		                     .rules = &rules };
+	struct tgt_config config = {
+		.ops = &machine_ops, .machine_data = &machine, .image = &image, .rules = &rules
+	};
 
 	rules = kdp_rules_com;
 	rules.target_ack_ms = PATIENCE_MS;

@@ -16,8 +16,8 @@ struct trap_frame {
 
 struct machine {
 	struct tgt_image *image;
-	struct trap_frame *frame;  /* of the stop being served */
-	uint64_t dr6, dr7;         /* as they were when it began */
+	struct trap_frame *frame; /* of the stop being served */
+	uint64_t dr6, dr7;        /* as they were when it began */
 	uint64_t tsc_start, tsc_per_ms;
 };
 
@@ -27,11 +27,11 @@ extern const struct tgt_machine_ops machine_ops;
 void machine_start_clock(struct machine *m);
 int64_t machine_now_ms(const struct machine *m);
 
-void timer_start(void);      /* PIT and PIC: IRQ 0 at 100 Hz, IRQ 4 */
+void timer_start(void); /* PIT and PIC: IRQ 0 at 100 Hz, IRQ 4 */
 void timer_acknowledge(void);
 void machine_reset(void) __attribute__((noreturn));
 
-void uart_start(void);       /* COM1: 115200 8N1, FIFOs on */
+void uart_start(void); /* COM1: 115200 8N1, FIFOs on */
 /* What the receive FIFO holds, at most cap bytes. */
 size_t uart_read(uint8_t *buf, size_t cap);
 /* Fills the transmit FIFO if it is empty; returns how many bytes it took. */
