@@ -279,6 +279,9 @@ void kd_console_run(struct kd *k)
 	if (!k->quit && k->t.state == KD_RUN_WAITING)
 		kd_tell(k, "Waiting to reconnect...\n", 24);
 	while (!k->quit && !k->c->gone && !k->c->terminated && !k->failed_out) {
+		/* A stop may have come together with the reply to something. */
+		if (kd_target_settle(&k->t) && !k->c->gone)
+			kd_complain(k, "%s", k->c->error);
 		if (k->prompted)
 			answer_prompt(&con);
 		else if (k->t.state == KD_RUN_STOPPED || k->t.state == KD_RUN_NONE || k->t.gone ||

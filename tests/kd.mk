@@ -22,3 +22,6 @@ kd_fake = %D%/unit/kd_fake.c %D%/unit/kd_fake.h
 %C%_unit_test_kd_text_CFLAGS = $(kd_test_cflags)
 %C%_unit_test_kd_text_LDADD = $(kd_test_libs)
 endif
+
+TESTS += %D%/e2e/test_kd.py
+EXTRA_DIST += %D%/e2e/test_kd.py

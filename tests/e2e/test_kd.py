@@ -1,0 +1,325 @@
+#!/usr/bin/env python3
+# The program kd: its options and exit statuses, JSON, the console on a real
+# terminal, files, and targets that misbehave.
+# SPDX-License-Identifier: MIT
+import json
+import os
+import pty
+import select
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from kdlib import *
+
+CTRL_C, CTRL_D = b"\x03", b"\x04"
+
+
+# ---- options -------------------------------------------------------------------
+
+BAD_USAGE = [
+    [],
+    ["-k"],
+    ["-k", "bogus:x"],
+    ["-k", "com:port=a,port=b"],
+    ["-k", "kdsrv:server=@{tcp:port=1"],
+    ["-k", "com:pipe,port=/x", "-c", "q", "--script", "y"],
+    ["-k", "com:pipe,port=/x", "--timeout", "0"],
+    ["-k", "com:pipe,port=/x", "--timeout", "soon"],
+    ["-k", "com:pipe,port=/x", "more"],
+    ["-k", "com:pipe,port=/x", "-cf", "/nonexistent"],
+    ["--nope"],
+]
+
+
+@cases(BAD_USAGE, " ".join)
+def bad_usage(lab, args):
+    """exit 2, and a text"""
+    p = lab.run("kd", *args)
+    equal(p.status, 2, "exit status")
+    equal(p.out, "", "stdout")
+    check(p.err, "nothing on stderr")
+
+
+@test
+def version_and_help(lab):
+    """--version and --help"""
+    for option, text in ("--version", r"^kd \d"), ("--help", r"^Usage: kd -k "):
+        p = lab.run("kd", option)
+        equal((p.status, p.err), (0, ""), option)
+        matches(text, p.out, option)
+
+
+@test
+def nobody_there(lab):
+    """exit 3 when the server or the device is not there"""
+    p = lab.kd("npipe:pipe=nobody", None, ".servers", status=3)
+    matches("cannot reach the server", p.err, "stderr")
+    lab.kd(None, "com:pipe,port=%s" % lab.path("none"), "r", status=3)
+
+
+@test
+def silent_target(lab):
+    """a target that never answers: exit 3, and once only is it waited for"""
+    began = time.monotonic()
+    p = lab.kd(None, lab.target("--silent"), "r; db nt; lm; .echo end", "--timeout", "1",
+               status=3)
+    check(time.monotonic() - began < 5, "it took too long")
+    matches("it never answered", p.err, "stderr")
+    equal(p.out, "end\n", "stdout")
+
+
+@test
+def first_failure_counts(lab):
+    """all commands run; the exit status is that of the first failure"""
+    target = lab.target("--no-reply-to", "3152")
+    p = lab.kd(None, target, "? 1; rdmsr 10; nosuch; .echo end", "--timeout", "2", status=5)
+    matches(r"timed out after 2 s", p.err, "stderr")
+    matches(r"\nend\n$", p.out, "stdout")
+
+
+@test
+def scripts(lab):
+    """-cf FILE, and standard input, are scripts"""
+    target = lab.target()
+    script = lab.path("script")
+    with open(script, "w") as f:
+        f.write("* a comment; .echo no\r\n.echo one; .echo \"two; three\"\n\n$$ x; .echo four\n")
+    p = lab.kd(None, target, None, "-cf", script)
+    matches(r"one\ntwo; three\nfour\n$", p.out, "stdout")
+    with open(script) as f:
+        p = lab.kd(None, target, None, stdin=f)
+    matches(r"one\ntwo; three\nfour\n$", p.out, "stdout")
+
+
+@test
+def endpsrv_without_server(lab):
+    """.endpsrv is refused in-process"""
+    p = lab.kd(None, lab.target(), ".endpsrv; ? 2", status=1)
+    matches("not connected through a server", p.err, "stderr")
+    matches("= 00000000`00000002", p.out, "stdout")
+
+
+@test
+def json_lines(lab):
+    """--json: each line is an object with a type"""
+    target = lab.target("--print-every", "50", "--int3-every", "200")
+    p = lab.kd(None, target, "r; db nt-2 L4; lm; k; bl; .servers; g; .sleep 500; nosuch; s nt L2 4d",
+               "--json", "-v", status=1)
+    objects = [json.loads(line) for line in p.out.splitlines()]
+    check({"command", "attached", "stop", "print", "running"} <= {o["type"] for o in objects},
+          "some types are missing")
+    results = {o["command"].split()[0]: o for o in objects if o["type"] == "command"}
+    equal(results["db"]["values"], [None, None, 0x4D, 0x5A], "db")
+    equal(results["lm"]["modules"][0]["name"], "nt", "lm")
+    equal((results["nosuch"]["ok"], results["nosuch"]["code"]), (False, 1), "nosuch")
+    equal(results["s"]["matches"], ["0xfffff80000100000"], "s")
+    check(all(o["ok"] for name, o in results.items() if name != "nosuch"), "one failed")
+
+
+@test
+def interrupted_script(lab):
+    """SIGINT ends a script, and the target runs on"""
+    target = lab.target("--print-every", "50")
+    p = lab.start_kd(None, target, ".echo ready; .sleep 20000; .echo never")
+    p.wait_text("^ready")
+    p.signal(signal.SIGINT)
+    equal(p.wait(), 1, "exit status")
+    check("never" not in p.out, "the script went on")
+    matches(r"line \d", lab.kd(None, target, "g; .sleep 300").out, "prints")
+
+
+@test
+def closed_output(lab):
+    """nobody reads standard output any more: kd ends"""
+    r, w = os.pipe()
+    os.close(r)
+    target = lab.target()
+    argv = [PROGRAMS["kd"], "-k", target.trans, "-c", "r; .sleep 20000"]
+    try:
+        p = subprocess.Popen(argv, stdout=w, stderr=subprocess.DEVNULL, env=lab.env,
+                             stdin=subprocess.DEVNULL)
+    finally:
+        os.close(w)
+    equal(p.wait(10), 1, "exit status")
+
+
+# ---- files ----------------------------------------------------------------------
+
+@test
+def memory_to_file_and_back(lab):
+    """.writemem, .readmem: 1 MiB there and back"""
+    target = lab.target()
+    one, two = lab.path("one"), lab.path("two")
+    where = "poi(nt+840)"
+    lab.kd(None, target, "? %s; .writemem %s %s L100000; eq %s+4321 1 2 3; .readmem %s %s L100000;"
+           ".writemem \"%s\" %s L100000" % (where, one, where, where, one, where, two, where))
+    with open(one, "rb") as a, open(two, "rb") as b:
+        first = a.read()
+        equal(len(first), 0x100000, "the file's length")
+        check(any(first), "the file holds zeros only")
+        check(first == b.read(), "it came back different")
+
+
+# ---- the console ------------------------------------------------------------------
+
+class Console:
+    """kd on a terminal."""
+
+    def __init__(self, lab, target, *options):
+        self.text, self.at = "", 0
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            env = dict(lab.env, HOME=lab.dir, TERM="dumb")
+            env.pop("XDG_STATE_HOME", None)
+            os.execve(PROGRAMS["kd"], ["kd", "-k", target.trans, *options], env)
+        lab.closing(self)
+        self.status = None
+
+    def read(self, timeout_s):
+        if not select.select([self.fd], [], [], max(0, timeout_s))[0]:
+            return False
+        try:
+            piece = os.read(self.fd, 65536)
+        except OSError:  # what a pty says when the other side is closed
+            return False
+        self.text += piece.decode("utf-8", "replace").replace("\r", "")
+        return bool(piece)
+
+    def expect(self, pattern, timeout_s=10):
+        """What comes next has the pattern in it."""
+        end = time.monotonic() + timeout_s
+        while True:
+            m = re.compile(pattern, re.M).search(self.text, self.at)
+            if m:
+                self.at = m.end()
+                return m
+            if not self.read(end - time.monotonic()):
+                raise Failure("no %r in %r" % (pattern, self.text[self.at:]))
+
+    def type(self, keys):
+        os.write(self.fd, keys)
+
+    def wait(self, timeout_s=10):
+        end = time.monotonic() + timeout_s
+        while self.read(end - time.monotonic()):
+            pass
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        while not pid and time.monotonic() < end:
+            time.sleep(0.01)
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        check(pid, "kd still runs: %r" % self.text[-300:])
+        self.pid = None
+        return os.waitstatus_to_exitcode(status)
+
+    def close(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.fd)
+
+
+@test
+def console(lab):
+    """break in, commands, Ctrl-C at the prompt, go, Ctrl-D; history is kept"""
+    target = lab.target("--print-every", "100")
+    c = Console(lab, target)
+    c.expect("^Waiting to reconnect")
+    c.expect(r"line \d")
+    c.type(CTRL_C)
+    c.expect("^Connected to build 9600 x64 target")
+    c.expect("^Break instruction exception")
+    c.expect("kd> $")
+    c.type(b"? 2*3\n")
+    c.expect("= 00000000`00000006")
+    c.expect("kd> $")
+    c.type(b"garbage")
+    c.expect("garbage")
+    c.type(CTRL_C)
+    c.expect("kd> $")
+    c.type(b"nosuch\n")
+    c.expect("no such command")
+    c.expect("kd> $")
+    c.type(b"g\n")
+    c.expect(r"line \d")
+    c.type(CTRL_C)
+    c.expect("^Break instruction exception")
+    c.expect("kd> $")
+    c.type(CTRL_D)
+    equal(c.wait(), 0, "exit status")
+    with open(os.path.join(lab.dir, ".local/state/kd/history")) as f:
+        history = f.read()
+    check("nosuch" in history and "garbage" not in history, "history: %r" % history)
+    matches(r"line \d", lab.kd(None, target, "g; .sleep 300").out, "prints")
+
+
+@test
+def console_prompt(lab):
+    """a question of the target is answered at the console"""
+    c = Console(lab, lab.target("--prompt-once"))
+    c.expect(r"what now\? $")
+    c.type(b"an answer\n")
+    c.expect("the answer was: an answer")
+    c.type(CTRL_C)
+    c.expect("kd> $")
+    c.type(b"q\n")
+    equal(c.wait(), 0, "exit status")
+
+
+@test
+def console_without_answer(lab):
+    """a second Ctrl-C gives a prompt though the target is silent"""
+    c = Console(lab, lab.target("--silent"))
+    c.expect("^Waiting to reconnect")
+    c.type(CTRL_C)
+    c.expect(r"\^C")
+    time.sleep(0.2)  # two in one read would be one signal
+    c.type(CTRL_C)
+    c.expect(r"^The target has not stopped yet")
+    c.expect(r"\*BUSY\* kd> $")
+    c.type(b"r\n")
+    c.expect("the target runs; break in first")
+    c.expect(r"\*BUSY\* kd> $")
+    c.type(b"q\n")
+    equal(c.wait(), 0, "exit status")
+
+
+@test
+def console_target_dies(lab):
+    """the target's end is told above the line that is being typed"""
+    target = lab.target()
+    c = Console(lab, target, "-b")
+    c.expect("kd> $")
+    c.type(b"? 1+1")
+    c.expect(r"\? 1\+1")
+    target.kill()
+    c.expect("link gone")
+    c.expect(r"kd> \? 1\+1")
+    c.type(b"\n")
+    c.expect("= 00000000`00000002")
+    c.expect(r"\*GONE\* kd> $")
+    c.type(CTRL_D)
+    equal(c.wait(), 0, "exit status")
+
+
+# ---- misbehaviour ----------------------------------------------------------------------
+
+HOSTILE = ["huge-lengths", "endless-strings", "bad-counts", "wrong-api", "short-replies",
+           "long-replies", "failures", "noise", "unknown-state", "list-loop", "list-wild",
+           "long-names", "frame-loop", "repeats", "babble"]
+
+
+@cases(HOSTILE)
+def hostile(lab, kind):
+    """an end in time, an exit status that is documented, no crash"""
+    p = lab.kd(None, lab.target("--hostile", kind, expect=None),
+               "vertarget; lmf; r; k; db nt L20; bp nt+1230; t; g; .sleep 50; .break; .echo end",
+               "--timeout", "1", "--json", status=None, wait_s=40)
+    check(p.p.returncode in (0, 1, 3, 5), "exit status %s" % p.p.returncode)
+    objects = [json.loads(line) for line in p.out.splitlines()]
+    check(any(o.get("command") == ".echo end" for o in objects), "the script did not end")
+    check(not SANITIZER.search(p.err), p.err)
+
+
+main(needs=("kdsrv", "kdtarget", "kd"))
