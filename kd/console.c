@@ -276,8 +276,6 @@ void kd_console_run(struct kd *k)
 		kd_note_failure(k, KD_ERR_NOMEM);
 		k->quit = true;
 	}
-	if (!k->quit && k->t.state == KD_RUN_WAITING)
-		kd_tell(k, "Waiting to reconnect...\n", 24);
 	while (!k->quit && !k->c->gone && !k->c->terminated && !k->failed_out) {
 		/* A stop may have come together with the reply to something. */
 		if (kd_target_settle(&k->t) && !k->c->gone)
