@@ -4,6 +4,7 @@
 e2e_tests = \
 	%D%/test_slow_peers.py \
 	%D%/test_access.py \
+	%D%/test_console.py \
 	%D%/test_contract.py \
 	%D%/test_protocol.py \
 	%D%/test_teardown.py
