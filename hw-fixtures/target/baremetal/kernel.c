@@ -40,7 +40,6 @@ void kernel_main(void) __attribute__((noreturn));
 
 /* The modules that come and go: no code, but a header to look at. */
 #define MODULES 4
-static uint8_t module_pages[MODULES][TGT_PAGE] __attribute__((aligned(TGT_PAGE)));
 static const char *const module_paths[MODULES] = {
 	"\\SystemRoot\\system32\\hal.dll",
 	"\\SystemRoot\\system32\\kdcom.dll",
@@ -347,12 +346,14 @@ static void start_image(void)
 	tgt_pe_header(image_header, image.machine, &kernel);
 	tgt_image_add(&image, &kernel);
 	for (unsigned i = 0; i < MODULES; i++) {
-		modules[i] = (struct tgt_module){ .base = (uintptr_t)module_pages[i],
-			                          .entry = (uintptr_t)module_pages[i],
-			                          .size = TGT_PAGE,
+		uint64_t base = OFFSET + MODULES_PHYSICAL + i * MODULE_LEN;
+
+		modules[i] = (struct tgt_module){ .base = base,
+			                          .entry = base + TGT_PAGE,
+			                          .size = MODULE_LEN,
 			                          .checksum = 0x10000 + i,
 			                          .path = module_paths[i] };
-		tgt_pe_header(module_pages[i], image.machine, &modules[i]);
+		tgt_pe_header((uint8_t *)(uintptr_t)base, image.machine, &modules[i]);
 	}
 	for (modules_loaded = 0; modules_loaded < 2; modules_loaded++)
 		module_entries[modules_loaded] = tgt_image_add(&image, &modules[modules_loaded]);

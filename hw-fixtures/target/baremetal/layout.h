@@ -7,11 +7,14 @@
 #define OFFSET  0xFFFFF80000000000
 #define LOW_MIB 64
 /* Memory for bulk reads, its own piece of physical memory. */
-#define REGION              0xFFFFFA8000000000
-#define REGION_PHYSICAL     0x1000000
-#define REGION_MIB          16
+#define REGION          0xFFFFFA8000000000
+#define REGION_PHYSICAL 0x1000000
+#define REGION_MIB      16
 
-#define KERNEL_PHYSICAL     0x100000
+/* The modules, behind the kernel. */
+#define MODULES_PHYSICAL    0x400000
+#define MODULE_LEN          0x10000
+
 #define MULTIBOOT_AT        0xC00 /* in the header page */
 
 #define PML4_INDEX(address) (((address) >> 39) & 511)
