@@ -94,9 +94,11 @@ static bool number(const char *p, size_t n, uint64_t *value, bool *overflow)
 	return any;
 }
 
+/* 32-bit targets sign-extend addresses; what is longer is no address. */
 static uint64_t canonical(const struct kd_expr_env *env, uint64_t v)
 {
-	return env->pointer_size == 4 ? (uint64_t)(int64_t)(int32_t)(uint32_t)v : v;
+	return env->pointer_size == 4 && v <= UINT32_MAX ? (uint64_t)(int64_t)(int32_t)(uint32_t)v
+	                                                 : v;
 }
 
 static int lookup(struct parser *s, bool reg_only, bool *was_reg, const char *name, uint64_t *v)

@@ -273,6 +273,7 @@ int main(int argc, char **argv)
 			return KD_EXIT_USAGE;
 	}
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	static struct kd k;
 	k.out = stdout;
 	k.json = o.json;

@@ -343,7 +343,9 @@ static bool reply_fits(const struct kds_host *h, struct kdp_span p)
 	if (p.n < 12 || kdp_get_u32(p.p) != h->req_api)
 		return false;
 	if (info && info->shape == KDP_SHAPE_MEMORY && p.n >= KDP_MANIPULATE_LEN)
-		return kdp_get_u64(p.p + 16) == kdp_get_u64(h->req + 16);
+		/* x86 targets may sign-extend what they echo. */
+		return kdp_machine_canonical(h->machine, kdp_get_u64(p.p + 16)) ==
+		       kdp_machine_canonical(h->machine, kdp_get_u64(h->req + 16));
 	return true;
 }
 

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -51,22 +52,27 @@ def matches(pattern, text, what):
 
 # ---- processes ---------------------------------------------------------------
 
-def _die_with_parent():
-    PR_SET_PDEATHSIG = 1
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 class Proc:
     """A program whose output is read as it comes."""
 
-    def __init__(self, lab, name, argv, stdin=subprocess.DEVNULL, env=None, expect=0, **kw):
+    def __init__(self, lab, name, argv, stdin=subprocess.DEVNULL, env=None, expect=0, limits=(),
+                 **kw):
+        def prepare():
+            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            for which, value in limits:
+                resource.setrlimit(which, (value, value))
+
         self.name, self.lab, self.expect = name, lab, expect
         self.out, self.err = "", ""
         self._changed = threading.Condition()
         self._open = 2
         self.p = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, env=env or lab.env,
-                                  preexec_fn=_die_with_parent, **kw)
+                                  preexec_fn=prepare, **kw)
         self.pid = self.p.pid
         self.threads = []
         for attr in ("out", "err"):
