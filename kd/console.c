@@ -16,6 +16,7 @@
 #include <wchar.h>
 
 #define HISTORY_LINES 1000
+#define CTRL_D        4
 
 struct console {
 	struct kd *k;
@@ -89,6 +90,10 @@ static int get_key(EditLine *el, wchar_t *out)
 			continue;
 		if (n <= 0)
 			return 0;
+		/* What a terminal makes of a Ctrl-D that was typed before the
+		 * line editor switched it to single keys. */
+		if (!have && bytes[0] == '\0')
+			bytes[0] = CTRL_D;
 		have++;
 		mbstate_t state = { 0 };
 		size_t used = mbrtowc(out, bytes, have, &state);
@@ -282,6 +287,9 @@ void kd_console_run(struct kd *k)
 		kd_note_failure(k, KD_ERR_NOMEM);
 		k->quit = true;
 	}
+	/* Some of its prints may have come already. */
+	if (!k->quit && k->t.state != KD_RUN_NONE && k->t.state != KD_RUN_STOPPED)
+		kd_tell(k, "Waiting to reconnect...\n", 24);
 	while (!k->quit && !k->c->gone && !k->c->terminated && !k->failed_out) {
 		/* A stop may have come together with the reply to something. */
 		if (kd_target_settle(&k->t) && !k->c->gone)

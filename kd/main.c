@@ -231,8 +231,6 @@ static int session(struct kd *k, const struct kcs_client *where, const struct op
 		kcs_format_trans(&where->trans, trans, sizeof(trans));
 	if (!where->remote || where->has_trans) {
 		uint32_t flags = k->script || o->break_in ? KDW_OPEN_BREAK : 0;
-		if (!k->script)
-			kd_tell(k, "Waiting to reconnect...\n", 24);
 		int err = kd_target_open(&k->t, trans, flags);
 		if (err) {
 			char error[KD_ERROR_CAP];
