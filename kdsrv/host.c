@@ -54,6 +54,7 @@ static void step_reset(struct kds_host *h, int64_t now_ms)
 {
 	h->aligned = false;
 	h->settling = false;
+	h->repeats_due = true;
 	h->resets_sent++;
 	kdp_link_reset(link_of(h), now_ms);
 	h->step_ms = now_ms + RESET_WAIT_MS;
@@ -62,6 +63,7 @@ static void step_reset(struct kds_host *h, int64_t now_ms)
 static void step_break(struct kds_host *h, int64_t now_ms)
 {
 	kdp_link_break_in(link_of(h), now_ms);
+	h->repeats_due = true;
 	h->breaks_sent++;
 	h->break_ms = now_ms;
 	h->step_ms = now_ms + BREAK_WAIT_MS;
@@ -196,7 +198,8 @@ static void send_request(struct kds_host *h, int64_t now_ms)
 			  now_ms))
 		return;
 	h->req_phase = KDS_REQ_SENT;
-	h->req_deadline_ms = now_ms + REPLY_WAIT_MS;
+	/* Until the ACK, the link is in charge of repeating. */
+	h->req_deadline_ms = h->req_limit_ms;
 }
 
 static void start_request(struct kds_host *h, enum kds_request_owner owner, int64_t now_ms)
@@ -305,6 +308,7 @@ static void reply_overdue(struct kds_host *h, int64_t now_ms)
 	h->req_phase = KDS_REQ_QUEUED;
 	h->req_deadline_ms = now_ms + REPLY_WAIT_MS;
 	h->aligned = false;
+	h->repeats_due = true;
 	kdp_link_reset(link_of(h), now_ms);
 }
 
@@ -365,6 +369,8 @@ static void got_reply(struct kds_host *h, struct kdp_span p, int64_t now_ms)
 		return;
 	}
 	note_reply(h, &m);
+	/* What it had to repeat went out before this. */
+	h->repeats_due = false;
 	end_request(h, KD_OK, p, NULL, now_ms);
 }
 
@@ -600,6 +606,18 @@ static bool is_resume_pending(const struct kds_host *h)
 	return h->req_phase != KDS_REQ_NONE && info && !info->has_reply;
 }
 
+/* A continue has reached the target, or whatever else has no reply. */
+static void resume_done(struct kds_host *h, int64_t now_ms)
+{
+	const struct kdp_api_info *info = kdp_api_info(h->req_api);
+
+	if (h->req_api == KDP_REBOOT)
+		h->expect_reboot = true;
+	if (info && info->resumes)
+		set_running(h, now_ms);
+	end_request(h, KD_OK, kdp_span(NULL, 0), NULL, now_ms);
+}
+
 static void got_state_change(struct kds_host *h, struct kdp_span p, int64_t now_ms)
 {
 	if (!h->aligned) {
@@ -609,7 +627,7 @@ static void got_state_change(struct kds_host *h, struct kdp_span p, int64_t now_
 			step_reset(h, now_ms);
 		return;
 	}
-	if (is_resume_pending(h)) {
+	if (is_resume_pending(h) && h->repeats_due) {
 		/* Either the stop after this continue, whose ACK was lost, or
 		 * the old one repeated. The ACK will tell. */
 		if (p.n == h->stop_len && !memcmp(p.p, h->stop, p.n))
@@ -619,6 +637,9 @@ static void got_state_change(struct kds_host *h, struct kdp_span p, int64_t now_
 		h->stop_deferred = true;
 		return;
 	}
+	/* Nothing made the target repeat itself: it has been running since. */
+	if (is_resume_pending(h) && h->req_phase == KDS_REQ_SENT)
+		resume_done(h, now_ms);
 	act_on_state_change(h, p, now_ms);
 }
 
@@ -634,6 +655,10 @@ static void got_data(struct kds_host *h, const struct kdp_event *ev, int64_t now
 	else if (ev->sync)
 		target_restarted(h, now_ms);
 	set_up(h);
+	/* Only a target that runs says such things unasked. */
+	if ((ev->type == KDP_DEBUG_IO || ev->type == KDP_FILE_IO) && is_resume_pending(h) &&
+	    h->req_phase == KDS_REQ_SENT)
+		resume_done(h, now_ms);
 	switch (ev->type) {
 	case KDP_STATE_CHANGE64:
 		got_state_change(h, ev->payload, now_ms);
@@ -673,11 +698,7 @@ static void got_acked(struct kds_host *h, int64_t now_ms)
 	h->req_deadline_ms = now_ms + REPLY_WAIT_MS;
 	if (!info || info->has_reply)
 		return;
-	if (h->req_api == KDP_REBOOT)
-		h->expect_reboot = true;
-	if (info->resumes)
-		set_running(h, now_ms);
-	end_request(h, KD_OK, kdp_span(NULL, 0), NULL, now_ms);
+	resume_done(h, now_ms);
 	if (h->stop_deferred) {
 		h->stop_deferred = false;
 		act_on_state_change(h, kdp_span(h->stop, h->stop_len), now_ms);
@@ -699,6 +720,12 @@ static void got_reset(struct kds_host *h, const struct kdp_event *ev, int64_t no
 
 static void got_lost(struct kds_host *h, int64_t now_ms)
 {
+	/* A stopped target would have acknowledged one of the copies. Running
+	 * ones swallow them. */
+	if (is_resume_pending(h) && h->req_phase == KDS_REQ_SENT) {
+		resume_done(h, now_ms);
+		return;
+	}
 	if (h->state == KDS_CONNECTING || h->state == KDS_RUNNING) {
 		/* A RESET, or an answer, found nobody; the steps go on. */
 		h->aligned = false;
@@ -872,6 +899,7 @@ int kds_host_answer(struct kds_host *h, struct kdp_span text, int64_t now_ms)
 void kds_host_resync(struct kds_host *h, int64_t now_ms)
 {
 	h->aligned = false;
+	h->repeats_due = true;
 	kdp_link_reset(link_of(h), now_ms);
 	if (h->state != KDS_STOPPED)
 		h->step_ms = now_ms + RESET_WAIT_MS;

@@ -89,6 +89,7 @@ struct kds_host {
 	unsigned breaks_sent;  /* since the last stop */
 	int64_t break_ms;      /* when the last one was sent */
 	unsigned stray_breaks; /* 62s that may cause one more stop */
+	bool repeats_due;      /* a RESET or 62 may make it repeat its stop */
 	bool told_silent, told_diagnosis;
 
 	/* The stop. */

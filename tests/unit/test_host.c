@@ -29,7 +29,7 @@ struct rig {
 	int64_t now_ms;
 	bool cut;              /* no byte passes */
 	bool deaf;             /* the target swallows everything but 62 */
-	bool mute_replies;     /* acknowledges, never answers */
+	bool lose_acks;        /* its ACKs do not arrive */
 	unsigned mute_count;   /* ... so many times */
 	bool stopped;
 	uint8_t mem[MEM_LEN];
@@ -226,7 +226,7 @@ static bool target_to_host(struct rig *r)
 
 	if (!n)
 		return false;
-	if (!r->cut)
+	if (!r->cut && !(r->lose_acks && n >= 6 && kdp_get_u16(s.p + 4) == KDP_ACKNOWLEDGE))
 		assert_int_equal(kds_host_feed(&r->h, s, r->now_ms), n);
 	kdp_link_tx_done(&r->t, n, r->now_ms);
 	while (kds_host_next(&r->h, &ev, r->now_ms))
@@ -575,6 +575,83 @@ static void silence_is_loss_and_it_comes_back(void **state)
 	free(r);
 }
 
+static void continue_and_lose_its_ack(struct rig *r)
+{
+	request(r, KDP_GET_VERSION);
+	advance(r, 10);
+	request(r, KDP_CONTINUE2);
+	r->lose_acks = true;
+	settle(r);
+	r->lose_acks = false;
+	assert_false(r->stopped);
+}
+
+static void stop_proves_its_continue(void **state)
+{
+	struct rig *r = rig_stopped();
+
+	(void)state;
+	continue_and_lose_its_ack(r);
+	assert_int_equal(count(r, KDS_EV_RUNNING), 0);
+	/* The same breakpoint in a loop: the state change is the same, too. */
+	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
+	advance(r, 10);
+	assert_int_equal(count(r, KDS_EV_RUNNING), 1);
+	assert_int_equal(count(r, KDS_EV_STOPPED), 2);
+	assert_int_equal(r->h.state, KDS_STOPPED);
+	request(r, KDP_GET_VERSION);
+	advance(r, 2000);
+	assert_int_equal(r->seen[r->seen_count - 1].kind, KDS_EV_REPLY);
+	assert_int_equal(r->seen[r->seen_count - 1].err, KD_OK);
+	free(r);
+}
+
+static void print_proves_its_continue(void **state)
+{
+	struct rig *r = rig_stopped();
+
+	(void)state;
+	continue_and_lose_its_ack(r);
+	target_prints(r, "on");
+	advance(r, 10);
+	assert_int_equal(count(r, KDS_EV_RUNNING), 1);
+	assert_int_equal(r->h.state, KDS_RUNNING);
+	free(r);
+}
+
+static void running_targets_swallow_copies_of_a_continue(void **state)
+{
+	struct rig *r = rig_stopped();
+
+	(void)state;
+	continue_and_lose_its_ack(r);
+	r->deaf = true;
+	advance(r, 10000);
+	assert_int_equal(count(r, KDS_EV_RUNNING), 1);
+	assert_int_equal(count(r, KDS_EV_LOST), 0);
+	assert_int_equal(r->h.state, KDS_RUNNING);
+	free(r);
+}
+
+static void repeated_stop_is_no_new_one(void **state)
+{
+	struct rig *r = rig_stopped();
+
+	(void)state;
+	/* The target repeats its stop, because of the RESET, just before it
+	 * sees the continue. */
+	kds_host_resync(&r->h, r->now_ms);
+	settle(r);
+	assert_int_equal(count(r, KDS_EV_STOPPED), 2);
+	request(r, KDP_CONTINUE2);
+	target_repeat(r);
+	target_to_host(r);
+	settle(r);
+	assert_int_equal(count(r, KDS_EV_STOPPED), 2);
+	assert_int_equal(r->h.state, KDS_RUNNING);
+	free(r);
+}
+
 static void requests_are_checked(void **state)
 {
 	struct rig *r = rig_stopped();
@@ -875,6 +952,10 @@ int main(void)
 		cmocka_unit_test(no_reply_ever),
 		cmocka_unit_test(write_to_io_is_never_repeated),
 		cmocka_unit_test(silence_is_loss_and_it_comes_back),
+		cmocka_unit_test(stop_proves_its_continue),
+		cmocka_unit_test(print_proves_its_continue),
+		cmocka_unit_test(running_targets_swallow_copies_of_a_continue),
+		cmocka_unit_test(repeated_stop_is_no_new_one),
 		cmocka_unit_test(requests_are_checked),
 		cmocka_unit_test(break_repeats_once_a_second),
 		cmocka_unit_test(prompt_is_answered),
