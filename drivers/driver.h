@@ -21,6 +21,8 @@ struct kdd_params {
 	const char *port;        /* serial: device. stream: path or host */
 	unsigned baud;           /* serial: 0 means 115200 */
 	unsigned tcp_port;       /* stream: TCP port; 0 means port is a path */
+	unsigned udp_port;       /* udp: the port here, and of the target. port:
+	                          * the target to address first, or NULL */
 	const void *script;      /* fake: struct kdd_fake_script, see fake.h */
 	const char *holder;      /* who we are, in "held by ...": "kdsrv" */
 	const char *lock_dir;    /* serial: where lock files go, NULL: /var/lock */
@@ -71,6 +73,12 @@ struct kdd_ops {
 	/* When service must be called next though no fd is ready: milliseconds
 	 * from now, -1 for never. */
 	int (*timeout_ms)(struct kdd *d);
+	/* Datagram media only, NULL elsewhere: recv gives one whole datagram a
+	 * call (longer ones than cap are dropped), send takes one whole. What
+	 * is sent goes to the peer: the configured target, until adopt makes
+	 * it the sender of the datagram that recv gave last. Call adopt for
+	 * authenticated datagrams only. */
+	void (*adopt)(struct kdd *d);
 	/* Called after any fd was ready or the time-out passed, before recv:
 	 * finishes a connect, pumps a library's events, notices a hang-up. */
 	void (*service)(struct kdd *d);
@@ -92,6 +100,6 @@ int kdd_open(struct kdd **out, const struct kdd_ops *ops, const struct kdd_param
 /* Closes and frees; NULL is fine. */
 void kdd_close(struct kdd *d);
 
-extern const struct kdd_ops kdd_fake, kdd_serial, kdd_stream;
+extern const struct kdd_ops kdd_fake, kdd_serial, kdd_stream, kdd_udp;
 
 #endif
