@@ -2,6 +2,7 @@
 noinst_LIBRARIES += libtransport.a
 libtransport_a_SOURCES = \
 	%D%/com.c \
+	%D%/kdnet.c %D%/kdnet.h \
 	%D%/kdnet_crypto.c %D%/kdnet_crypto.h \
 	%D%/transport.c %D%/transport.h
 libtransport_a_CFLAGS = $(AM_CFLAGS) $(CRYPTO_CFLAGS)
