@@ -10,12 +10,16 @@
 #define RESENDS_MAX 100
 /* So many reset_ms after our last RESET, a RESET may still be an answer. */
 #define RESET_LATE 10
+/* Before any round trip was seen, where those count. */
+#define FIRST_PATIENCE_MS 500u
 
 const struct kdp_link_rules kdp_rules_com = {
 	.name = "com",
 	.trailer = true,
-	.id_first = KDP_ID_FIRST,
+	.host_id_first = KDP_ID_FIRST,
+	.target_id_first = KDP_ID_FIRST,
 	.id_flip = 1,
+	.idle_resend = true,
 	.id_sync = KDP_ID_SYNC,
 	.silence_ms = 100,
 	.break_gap_ms = 60,
@@ -27,6 +31,22 @@ const struct kdp_link_rules kdp_rules_com = {
 	.target_tries_new = 5,
 	.target_tries = 20,
 	.sync_repeat_ms = 5000,
+};
+
+const struct kdp_link_rules kdp_rules_kdnet = {
+	.name = "kdnet",
+	.host_id_first = 0x80000000,
+	.target_id_first = 0,
+	.id_step = 2,
+	.reset_announces = true,
+	.host_ack_ms = 2000,
+	.host_ack_min_ms = 5,
+	.host_tries = 24,
+	.reset_ms = 500,
+	.reset_tries = 20,
+	.target_ack_ms = 1000,
+	.target_tries_new = 5,
+	.target_tries = 20,
 };
 
 static void push_event(struct kdp_link *l, struct kdp_event ev)
@@ -48,12 +68,44 @@ static void push_control(struct kdp_link *l, uint16_t type, uint32_t id)
 	l->control_count++;
 }
 
+static uint32_t first_tx_id(const struct kdp_link *l)
+{
+	return l->role == KDP_HOST ? l->rules->host_id_first : l->rules->target_id_first;
+}
+
+static uint32_t first_rx_id(const struct kdp_link *l)
+{
+	return l->role == KDP_HOST ? l->rules->target_id_first : l->rules->host_id_first;
+}
+
+static uint32_t id_after(const struct kdp_link *l, uint32_t id)
+{
+	return (id ^ l->rules->id_flip) + l->rules->id_step;
+}
+
 /* The ids no longer tell a copy of the last packet from a new one. */
 static void ids_restart(struct kdp_link *l)
 {
-	l->tx_id = l->rules->id_first;
-	l->rx_id = l->rules->id_first;
+	l->tx_id = first_tx_id(l);
+	l->rx_id = first_rx_id(l);
 	l->maybe_copy = true;
+}
+
+/* A RESET came; id is what it carries. */
+static void ids_reset(struct kdp_link *l, uint32_t id)
+{
+	if (!l->rules->reset_announces) {
+		ids_restart(l);
+		return;
+	}
+	l->rx_id = id;
+	l->maybe_copy = true;
+}
+
+/* What our RESETs carry. */
+static uint32_t reset_id(const struct kdp_link *l)
+{
+	return l->rules->reset_announces ? l->tx_id : 0;
 }
 
 static void set_tx_state(struct kdp_link *l, enum kdp_tx_state state, int64_t deadline_ms)
@@ -150,6 +202,20 @@ void kdp_link_reset_cancel(struct kdp_link *l)
 	ids_unknown(l);
 }
 
+void kdp_link_ask_again(struct kdp_link *l)
+{
+	push_control(l, KDP_RESEND, 0);
+}
+
+void kdp_link_restart(struct kdp_link *l)
+{
+	tx_idle(l);
+	ids_restart(l);
+	l->rx_any = true;
+	l->reset_open = false;
+	l->control_count = 0;
+}
+
 void kdp_link_break_in(struct kdp_link *l, int64_t now_ms)
 {
 	(void)now_ms;
@@ -183,7 +249,7 @@ static void out_control(struct kdp_link *l)
 static void out_reset(struct kdp_link *l, int64_t now_ms)
 {
 	l->out_kind = KDP_OUT_RESET;
-	out_frame(l, KDP_RESET, 0, kdp_span(NULL, 0));
+	out_frame(l, KDP_RESET, reset_id(l), kdp_span(NULL, 0));
 	l->send_reset = false;
 	l->reset_open = true;
 	l->reset_sent_ms = now_ms;
@@ -199,8 +265,10 @@ static void out_break(struct kdp_link *l)
 	l->stats.tx_break++;
 }
 
-static void out_data(struct kdp_link *l)
+static void out_data(struct kdp_link *l, int64_t now_ms)
 {
+	if (!l->repeated)
+		l->data_sent_ms = now_ms;
 	l->out_kind = KDP_OUT_DATA;
 	out_frame(l, l->tx_type, l->tx_id, kdp_span(l->data, l->data_len));
 	l->send_data = false;
@@ -238,7 +306,7 @@ static void out_next(struct kdp_link *l, int64_t now_ms)
 	else if (l->send_break)
 		out_break(l);
 	else if (l->send_data)
-		out_data(l);
+		out_data(l, now_ms);
 }
 
 struct kdp_span kdp_link_tx(struct kdp_link *l, int64_t now_ms)
@@ -246,6 +314,18 @@ struct kdp_span kdp_link_tx(struct kdp_link *l, int64_t now_ms)
 	if (l->out_sent == l->out_len)
 		out_next(l, now_ms);
 	return kdp_span(l->out + l->out_sent, l->out_len - l->out_sent);
+}
+
+/* How long to wait for the ACK of what was just sent: longer with each try. */
+static uint32_t ack_wait_ms(const struct kdp_link *l)
+{
+	uint32_t ms = l->role == KDP_HOST ? kdp_link_patience_ms(l) : 0;
+
+	if (!ms)
+		return l->ack_ms;
+	for (uint32_t i = 1; i < l->tx_tries && ms < l->ack_ms; i++)
+		ms *= 2;
+	return ms < l->ack_ms ? ms : l->ack_ms;
 }
 
 void kdp_link_tx_done(struct kdp_link *l, size_t n, int64_t now_ms)
@@ -259,7 +339,7 @@ void kdp_link_tx_done(struct kdp_link *l, size_t n, int64_t now_ms)
 	l->out_sent += n;
 	/* Patience counts from the last byte, not from the first. */
 	if (l->out_kind == KDP_OUT_DATA && l->tx_state == KDP_TX_WAIT_ACK)
-		l->deadline_ms = now_ms + l->ack_ms;
+		l->deadline_ms = now_ms + ack_wait_ms(l);
 	/* A target may lose a 62 that a packet follows at once. */
 	if (l->out_kind == KDP_OUT_BREAK)
 		l->hold_ms = now_ms + l->rules->break_gap_ms;
@@ -271,27 +351,61 @@ static bool id_is_legal(const struct kdp_link *l, uint32_t id)
 {
 	uint32_t free_bits = l->rules->id_flip;
 
+	if (l->rules->id_step)
+		return true;
 	if (l->role == KDP_HOST)
 		free_bits |= l->rules->id_sync;
-	return (id & ~free_bits) == l->rules->id_first;
+	return (id & ~free_bits) == first_rx_id(l);
 }
 
-static void acknowledged(struct kdp_link *l)
+/* As TCP does it: a packet that was sent twice tells nothing, for nobody knows
+ * which of the two was answered. */
+static void note_round_trip(struct kdp_link *l, int64_t now_ms)
 {
+	int32_t ms = (int32_t)(now_ms - l->data_sent_ms), off;
+
+	if (!l->rules->host_ack_min_ms || l->tx_tries > 1 || l->tx_resends || !l->repeated)
+		return;
+	if (!l->srtt_ms8) {
+		l->srtt_ms8 = (uint32_t)ms * 8 + 1;
+		l->rttvar_ms4 = (uint32_t)ms * 2;
+		return;
+	}
+	off = ms - (int32_t)(l->srtt_ms8 / 8);
+	l->srtt_ms8 = (uint32_t)((int32_t)l->srtt_ms8 + off);
+	if (off < 0)
+		off = -off;
+	l->rttvar_ms4 = (uint32_t)((int32_t)l->rttvar_ms4 + off - (int32_t)(l->rttvar_ms4 / 4));
+}
+
+uint32_t kdp_link_patience_ms(const struct kdp_link *l)
+{
+	uint32_t ms = FIRST_PATIENCE_MS;
+
+	if (!l->rules->host_ack_min_ms)
+		return 0;
+	if (l->srtt_ms8)
+		ms = l->srtt_ms8 / 8 + l->rttvar_ms4 + l->rules->host_ack_min_ms;
+	return ms < l->ack_ms ? ms : l->ack_ms;
+}
+
+static void acknowledged(struct kdp_link *l, int64_t now_ms)
+{
+	note_round_trip(l, now_ms);
 	/* From here on the host's ids are the new ones. */
 	if (l->tx_id & l->rules->id_sync)
-		l->rx_id = l->rules->id_first;
+		l->rx_id = first_rx_id(l);
 	l->sync_open = false;
 	l->last_sync = false;
-	l->tx_id = (l->tx_id ^ l->rules->id_flip) & ~l->rules->id_sync;
+	l->tx_id = id_after(l, l->tx_id) & ~l->rules->id_sync;
 	tx_idle(l);
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_ACKED });
 }
 
-static void got_ack(struct kdp_link *l, uint32_t id)
+static void got_ack(struct kdp_link *l, uint32_t id, int64_t now_ms)
 {
 	if (l->tx_state == KDP_TX_WAIT_ACK && id == (l->tx_id & ~l->rules->id_sync))
-		acknowledged(l);
+		acknowledged(l, now_ms);
 }
 
 static void host_lost(struct kdp_link *l)
@@ -311,12 +425,12 @@ static void got_resend(struct kdp_link *l, int64_t now_ms)
 		}
 		l->send_data = true;
 		l->deadline_ms = now_ms + l->ack_ms;
-	} else if (l->role == KDP_TARGET) {
+	} else if (l->role == KDP_TARGET && l->rules->idle_resend) {
 		push_event(l, (struct kdp_event){ .kind = KDP_EV_RESEND });
 	}
 }
 
-static void host_got_reset(struct kdp_link *l, int64_t now_ms)
+static void host_got_reset(struct kdp_link *l, uint32_t id, int64_t now_ms)
 {
 	bool answered = l->reset_open;
 
@@ -326,21 +440,21 @@ static void host_got_reset(struct kdp_link *l, int64_t now_ms)
 	if (!answered && now_ms - l->reset_sent_ms < RESET_LATE * (int64_t)l->rules->reset_ms)
 		return;
 	tx_idle(l);
-	ids_restart(l);
+	ids_reset(l, id);
 	l->rx_any = false;
 	l->reset_open = false;
 	if (!answered) {
-		push_control(l, KDP_RESET, 0);
+		push_control(l, KDP_RESET, reset_id(l));
 		l->reset_sent_ms = now_ms;
 	}
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_RESET, .answered = answered });
 }
 
-static void target_got_reset(struct kdp_link *l, int64_t now_ms)
+static void target_got_reset(struct kdp_link *l, uint32_t id, int64_t now_ms)
 {
-	ids_restart(l);
+	ids_reset(l, id);
 	l->sync_open = false;
-	push_control(l, KDP_RESET, 0);
+	push_control(l, KDP_RESET, reset_id(l));
 	if (l->tx_state == KDP_TX_WAIT_ACK) {
 		l->send_data = true;
 		l->tx_tries = 1;
@@ -352,15 +466,15 @@ static void target_got_reset(struct kdp_link *l, int64_t now_ms)
 static void got_control(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
 {
 	if (f->type == KDP_ACKNOWLEDGE) {
-		got_ack(l, f->id);
+		got_ack(l, f->id, now_ms);
 	} else if (f->type == KDP_RESEND) {
 		got_resend(l, now_ms);
 	} else {
 		l->stats.rx_reset++;
 		if (l->role == KDP_HOST)
-			host_got_reset(l, now_ms);
+			host_got_reset(l, f->id, now_ms);
 		else
-			target_got_reset(l, now_ms);
+			target_got_reset(l, f->id, now_ms);
 	}
 }
 
@@ -395,7 +509,7 @@ static bool accept_sync(struct kdp_link *l, const struct kdp_frame *f, int64_t n
 	}
 	tx_idle(l);
 	ids_restart(l);
-	l->rx_id = (f->id & ~l->rules->id_sync) ^ l->rules->id_flip;
+	l->rx_id = id_after(l, f->id & ~l->rules->id_sync);
 	l->rx_any = false;
 	l->reset_open = false;
 	remember(l, f, true, now_ms);
@@ -411,14 +525,20 @@ static bool is_question(const struct kdp_frame *f)
 	return f->type != KDP_STATE_MANIPULATE && f->type != KDP_TRACE_IO;
 }
 
+/* Ids that count tell what was missed from what comes again. */
+static bool is_ahead(const struct kdp_link *l, uint32_t id)
+{
+	return l->rules->id_step && (int32_t)(id - l->rx_id) > 0;
+}
+
 /* Whether a packet without the sync flag is new. */
 static bool accept_plain(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
 {
 	bool copy;
 
-	if (!l->rx_any && f->id != l->rx_id)
+	if (!l->rx_any && f->id != l->rx_id && !is_ahead(l, f->id))
 		return false;
-	l->rx_id = f->id ^ l->rules->id_flip;
+	l->rx_id = id_after(l, f->id);
 	l->rx_any = false;
 	/* A RESET makes the target forget our ACK. */
 	copy = l->role == KDP_HOST && l->maybe_copy && !is_question(f) && same_as_last(l, f);
@@ -434,12 +554,13 @@ static bool is_early(const struct kdp_link *l, const struct kdp_frame *f, int64_
 		return l->sync_open;
 	if (f->id & l->rules->id_sync)
 		return l->tx_state == KDP_TX_WAIT_RESET && is_sync_copy(l, f, now_ms);
-	return l->tx_state == KDP_TX_WAIT_RESET;
+	/* A gap means that both sides disagree on what was delivered. */
+	return l->tx_state == KDP_TX_WAIT_RESET || (!l->rx_any && is_ahead(l, f->id));
 }
 
 /* A reply proves that its request arrived, though the ACK is lost; unless it
  * may be the reply to an earlier request that the caller no longer waits for. */
-static void note_reply(struct kdp_link *l, uint16_t type)
+static void note_reply(struct kdp_link *l, uint16_t type, int64_t now_ms)
 {
 	bool pending = l->tx_state == KDP_TX_WAIT_ACK && l->tx_type == KDP_STATE_MANIPULATE;
 
@@ -450,7 +571,7 @@ static void note_reply(struct kdp_link *l, uint16_t type)
 		if (l->replies_due)
 			l->replies_due--;
 		if (pending && l->reply_proves)
-			acknowledged(l);
+			acknowledged(l, now_ms);
 	}
 }
 
@@ -467,6 +588,8 @@ static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_
 	l->want_resend = false;
 	if (is_early(l, f, now_ms)) {
 		l->stats.rx_early++;
+		if (l->role == KDP_HOST && l->tx_state != KDP_TX_WAIT_RESET)
+			kdp_link_reset(l, now_ms);
 		l->send_reset = l->role == KDP_HOST;
 		return;
 	}
@@ -481,7 +604,7 @@ static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_
 	}
 	l->stats.rx_data++;
 	if (l->role == KDP_HOST)
-		note_reply(l, f->type);
+		note_reply(l, f->type, now_ms);
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_DATA,
 					  .type = f->type,
 					  .id = f->id,
@@ -500,6 +623,40 @@ size_t kdp_link_feed(struct kdp_link *l, struct kdp_span in, int64_t now_ms)
 	if (n)
 		l->fed_ms = now_ms;
 	return n;
+}
+
+static void got_frame(struct kdp_link *l, const struct kdp_frame *f, int64_t now_ms)
+{
+	l->contact = true;
+	if (kdp_type_is_control(f->type))
+		got_control(l, f, now_ms);
+	else
+		got_data(l, f, now_ms);
+}
+
+static void got_break(struct kdp_link *l)
+{
+	if (l->role == KDP_TARGET)
+		push_event(l, (struct kdp_event){ .kind = KDP_EV_BREAK_IN });
+}
+
+void kdp_link_feed_packet(struct kdp_link *l, struct kdp_span packet, int64_t now_ms)
+{
+	struct kdp_frame f;
+
+	if (packet.n == 1 && packet.p[0] == KDP_BREAK_IN) {
+		got_break(l);
+	} else if (kdp_frame_decode(&f, packet, l->rules->trailer) > 0) {
+		got_frame(l, &f, now_ms);
+	} else {
+		l->stats.rx_bad++;
+		push_control(l, KDP_RESEND, 0);
+	}
+}
+
+void kdp_link_note(struct kdp_link *l, uint16_t news)
+{
+	push_event(l, (struct kdp_event){ .kind = KDP_EV_CARRIER, .type = news });
 }
 
 static bool pop_event(struct kdp_link *l, struct kdp_event *ev)
@@ -552,15 +709,10 @@ bool kdp_link_next(struct kdp_link *l, struct kdp_event *ev, int64_t now_ms)
 			l->want_resend = true;
 			break;
 		case KDP_SCAN_BREAK:
-			if (l->role == KDP_TARGET)
-				push_event(l, (struct kdp_event){ .kind = KDP_EV_BREAK_IN });
+			got_break(l);
 			break;
 		case KDP_SCAN_FRAME:
-			l->contact = true;
-			if (kdp_type_is_control(f.type))
-				got_control(l, &f, now_ms);
-			else
-				got_data(l, &f, now_ms);
+			got_frame(l, &f, now_ms);
 			break;
 		}
 	}
@@ -584,7 +736,10 @@ static void target_gave_up(struct kdp_link *l)
 {
 	tx_idle(l);
 	/* The host goes on with its old ids until it sees the flag. */
-	l->tx_id = l->rules->id_first | l->rules->id_sync;
+	if (l->rules->id_sync)
+		l->tx_id = l->rules->target_id_first | l->rules->id_sync;
+	else
+		l->tx_id = id_after(l, l->tx_id);
 	l->contact = false;
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_GAVE_UP, .type = l->tx_type });
 }

@@ -34,12 +34,21 @@ enum kdp_role { KDP_HOST, KDP_TARGET };
 struct kdp_link_rules {
 	const char *name;
 	bool trailer;              /* data packets end in AA */
-	uint32_t id_first;         /* first id of a direction */
-	uint32_t id_flip;          /* XORed into the id after each packet */
+	uint32_t host_id_first;    /* first id of each direction */
+	uint32_t target_id_first;
+	uint32_t id_flip;          /* XORed into the id after each packet, */
+	uint32_t id_step;          /* then added to it. Ids with a step count,
+	                            * and any number is one */
 	uint32_t id_sync;          /* flag bit of a target that starts over */
+	bool reset_announces;      /* RESET carries its sender's next id and
+	                            * restarts nothing */
+	bool idle_resend;          /* RESEND makes an idle target repeat its
+	                            * event */
 	uint32_t silence_ms;       /* a partial packet older than this is cut */
 	uint32_t break_gap_ms;     /* host: nothing but ACKs this long after 62 */
-	uint32_t host_ack_ms;      /* host: repeat after this */
+	uint32_t host_ack_ms;      /* host: repeat after this, at the latest */
+	uint32_t host_ack_min_ms;  /* host: not before this; in between by the
+	                            * round trips seen. 0: host_ack_ms always */
 	uint32_t host_tries;       /* host: LOST after so many transmissions */
 	uint32_t reset_ms;         /* host: repeat RESET after this */
 	uint32_t reset_tries;      /* host: default limit, see config.resets */
@@ -52,6 +61,8 @@ struct kdp_link_rules {
 
 /* Serial ports and everything that looks like one. */
 extern const struct kdp_link_rules kdp_rules_com;
+/* KDNET: one packet a datagram, encrypted elsewhere. */
+extern const struct kdp_link_rules kdp_rules_kdnet;
 
 struct kdp_link_config {
 	enum kdp_role role;
@@ -77,11 +88,12 @@ enum kdp_event_kind {
 	                   * What was being sent is dropped. */
 	KDP_EV_GAVE_UP,   /* target: an abandonable packet was dropped, the
 	                   * debugger is not present */
+	KDP_EV_CARRIER,   /* news of the carrier: see kdp_link_note */
 };
 
 struct kdp_event {
 	enum kdp_event_kind kind;
-	uint16_t type;            /* DATA, GAVE_UP: packet type */
+	uint16_t type;            /* DATA, GAVE_UP: packet type; CARRIER: news */
 	uint32_t id;              /* DATA: PacketId as received */
 	bool sync;                /* DATA */
 	bool answered;            /* RESET */
@@ -168,6 +180,9 @@ struct kdp_link {
 	                            * KDP_NEVER: no such wait */
 	bool reset_open;           /* a RESET of ours found no answer so far */
 	int64_t reset_sent_ms;     /* further answers to it are no news */
+	int64_t data_sent_ms;      /* when the pending packet left first */
+	uint32_t srtt_ms8, rttvar_ms4; /* smoothed round trip and its deviation,
+	                            * times 8 and 4; 0: none seen yet */
 	bool send_data, send_reset, send_break;
 	size_t data_len;           /* payload bytes of the pending packet */
 	uint8_t data[KDP_MAX_PAYLOAD];
@@ -187,6 +202,12 @@ void kdp_link_init(struct kdp_link *l, const struct kdp_link_config *c, int64_t 
 /* Takes received bytes; returns how many. Pull the events after each call;
  * fewer than in.n are taken when events have to be pulled first. */
 size_t kdp_link_feed(struct kdp_link *l, struct kdp_span in, int64_t now_ms);
+/* For carriers that keep packets apart: exactly one packet, with anything
+ * behind it ignored, or a break-in byte. The events point into packet, which
+ * must live until they are pulled. */
+void kdp_link_feed_packet(struct kdp_link *l, struct kdp_span packet, int64_t now_ms);
+/* A carrier has news for the user of the link: KDP_EV_CARRIER with that type. */
+void kdp_link_note(struct kdp_link *l, uint16_t news);
 /* The next event, or false. */
 bool kdp_link_next(struct kdp_link *l, struct kdp_event *ev, int64_t now_ms);
 
@@ -206,6 +227,15 @@ void kdp_link_reset(struct kdp_link *l, int64_t now_ms);
  * swallows RESETs. Any id will be accepted next. An answer that comes after
  * all is KDP_EV_RESET. */
 void kdp_link_reset_cancel(struct kdp_link *l);
+/* Host: asks the target for its unacknowledged packet, if it has one. For
+ * carriers whose idle targets do not answer it (see idle_resend). */
+void kdp_link_ask_again(struct kdp_link *l);
+/* Host: another boot of the target: its ids are the first ones again; a pending
+ * packet is dropped without event. */
+void kdp_link_restart(struct kdp_link *l);
+/* Host: how long to wait for an answer before anything is repeated, by the
+ * round trips seen; 0 when the rules have no such thing. */
+uint32_t kdp_link_patience_ms(const struct kdp_link *l);
 /* Host: sends one break-in byte. Repeat it about once a second, not faster,
  * and only while the target is believed to run. */
 void kdp_link_break_in(struct kdp_link *l, int64_t now_ms);

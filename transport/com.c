@@ -23,6 +23,22 @@ static void com_tx_done(struct kdt *t, size_t n, int64_t now_ms)
 	kdp_link_tx_done(&t->link, n, now_ms);
 }
 
+static int64_t com_deadline(const struct kdt *t)
+{
+	return kdp_link_deadline(&t->link);
+}
+
+static void com_tick(struct kdt *t, int64_t now_ms)
+{
+	kdp_link_tick(&t->link, now_ms);
+}
+
+static bool com_ready(const struct kdt *t)
+{
+	(void)t;
+	return true;
+}
+
 static const char *com_diagnose(const struct kdt *t)
 {
 	const struct kdp_scanner *s = &t->link.scan;
@@ -39,8 +55,12 @@ static const char *com_diagnose(const struct kdt *t)
 const struct kdt_carrier kdt_com = {
 	.name = "com",
 	.rules = &kdp_rules_com,
+	.max_payload = KDP_MAX_PAYLOAD,
 	.feed = com_feed,
 	.tx = com_tx,
 	.tx_done = com_tx_done,
+	.deadline = com_deadline,
+	.tick = com_tick,
+	.ready = com_ready,
 	.diagnose = com_diagnose,
 };

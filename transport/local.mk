@@ -4,5 +4,6 @@ libtransport_a_SOURCES = \
 	%D%/com.c \
 	%D%/kdnet.c %D%/kdnet.h \
 	%D%/kdnet_crypto.c %D%/kdnet_crypto.h \
+	%D%/net.c \
 	%D%/transport.c %D%/transport.h
 libtransport_a_CFLAGS = $(AM_CFLAGS) $(CRYPTO_CFLAGS)

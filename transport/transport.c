@@ -13,6 +13,9 @@ void kdt_init(struct kdt *t, const struct kdt_config *c, int64_t now_ms)
 	t->carrier = c->carrier;
 	t->rx_bytes = 0;
 	t->tx_bytes = 0;
+	t->net = c->net;
+	t->datagram_len = 0;
+	t->datagram_link_len = 0;
 	kdp_link_init(&t->link, &lc, now_ms);
 }
 
@@ -42,15 +45,25 @@ void kdt_tx_done(struct kdt *t, size_t n, int64_t now_ms)
 
 int64_t kdt_deadline(const struct kdt *t)
 {
-	return kdp_link_deadline(&t->link);
+	return t->carrier->deadline(t);
 }
 
 void kdt_tick(struct kdt *t, int64_t now_ms)
 {
-	kdp_link_tick(&t->link, now_ms);
+	t->carrier->tick(t, now_ms);
 }
 
 const char *kdt_diagnose(const struct kdt *t)
 {
 	return t->carrier->diagnose(t);
+}
+
+bool kdt_ready(const struct kdt *t)
+{
+	return t->carrier->ready(t);
+}
+
+bool kdt_adopt(const struct kdt *t)
+{
+	return t->net && kdn_authentic(t->net);
 }
