@@ -1,4 +1,4 @@
-/* A driver owns one medium: a serial port, a socket or pty, later UDP and USB.
+/* A driver owns one medium: a serial port, a socket or pty, UDP, later USB.
  * It moves bytes and knows nothing of KD. Each driver is one file and the only
  * user of its library.
  *
@@ -77,8 +77,12 @@ struct kdd_ops {
 	 * call (longer ones than cap are dropped), send takes one whole. What
 	 * is sent goes to the peer: the configured target, until adopt makes
 	 * it the sender of the datagram that recv gave last. Call adopt for
-	 * authenticated datagrams only. */
+	 * authenticated datagrams only. What is sent while there is no peer is
+	 * lost, as any datagram may be. */
 	void (*adopt)(struct kdd *d);
+	/* Datagram media only, NULL elsewhere: peer, last sender and counts of
+	 * what came, went and was lost, in one line for a human. */
+	void (*describe)(struct kdd *d, char *out, size_t cap);
 	/* Called after any fd was ready or the time-out passed, before recv:
 	 * finishes a connect, pumps a library's events, notices a hang-up. */
 	void (*service)(struct kdd *d);

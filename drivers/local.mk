@@ -15,6 +15,9 @@ endif
 if DRIVER_STREAM
 libdrivers_a_SOURCES += %D%/stream.c
 endif
+if DRIVER_UDP
+libdrivers_a_SOURCES += %D%/udp.c
+endif
 if FAULT_INJECTION
 libdrivers_a_SOURCES += %D%/fault.c
 endif

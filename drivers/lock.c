@@ -1,4 +1,4 @@
-/* UUCP lock files, and who holds a device. SPDX-License-Identifier: MIT */
+/* UUCP lock files, and who holds a device or socket. SPDX-License-Identifier: MIT */
 #include <config.h>
 
 #include "drivers/lock.h"
@@ -49,17 +49,22 @@ static void process_name(char *out, size_t cap, pid_t pid)
 	out[strcspn(out, "\n")] = '\0';
 }
 
-static int fail_held_by(struct kdd *d, const struct kdd_holder *who, const char *self)
-{
-	const char *name = who->pid == getpid() && self ? self : who->name;
+/* ---- who has something open ------------------------------------------- */
 
-	return kdd_fail(d, KD_ERR_BUSY, "busy, held by %s (pid %ld)", name[0] ? name : "a process",
-			(long)who->pid);
+struct open_file {
+	mode_t type;
+	dev_t rdev;  /* S_IFCHR */
+	ino_t inode; /* S_IFSOCK */
+};
+
+static bool is_same_file(const struct stat *st, const struct open_file *what)
+{
+	if ((st->st_mode & S_IFMT) != what->type)
+		return false;
+	return what->type == S_IFSOCK ? st->st_ino == what->inode : st->st_rdev == what->rdev;
 }
 
-/* ---- who has a device open -------------------------------------------- */
-
-static bool process_has_open(pid_t pid, dev_t rdev, int own_fd)
+static bool process_has_open(pid_t pid, const struct open_file *what, int own_fd)
 {
 	char path[64];
 	bool found = false;
@@ -75,14 +80,13 @@ static bool process_has_open(pid_t pid, dev_t rdev, int own_fd)
 			continue;
 		if (pid == getpid() && atoi(e->d_name) == own_fd)
 			continue;
-		found = fstatat(dirfd(dir), e->d_name, &st, 0) == 0 && S_ISCHR(st.st_mode) &&
-			st.st_rdev == rdev;
+		found = fstatat(dirfd(dir), e->d_name, &st, 0) == 0 && is_same_file(&st, what);
 	}
 	closedir(dir);
 	return found;
 }
 
-bool kdd_holder_find(struct kdd_holder *out, dev_t rdev, int own_fd)
+static bool find_holder(struct kdd_holder *out, const struct open_file *what, int own_fd)
 {
 	pid_t pid = 0;
 	DIR *dir = KD_FAULTY_ALLOC("opendir proc", opendir("/proc"));
@@ -92,11 +96,11 @@ bool kdd_holder_find(struct kdd_holder *out, dev_t rdev, int own_fd)
 	for (struct dirent *e; pid == 0 && (e = readdir(dir));) {
 		pid_t other = (pid_t)atol(e->d_name);
 
-		if (other > 0 && other != getpid() && process_has_open(other, rdev, -1))
+		if (other > 0 && other != getpid() && process_has_open(other, what, -1))
 			pid = other;
 	}
 	closedir(dir);
-	if (pid == 0 && process_has_open(getpid(), rdev, own_fd))
+	if (pid == 0 && process_has_open(getpid(), what, own_fd))
 		pid = getpid();
 	if (pid == 0)
 		return false;
@@ -105,13 +109,32 @@ bool kdd_holder_find(struct kdd_holder *out, dev_t rdev, int own_fd)
 	return true;
 }
 
+bool kdd_holder_find(struct kdd_holder *out, dev_t rdev, int own_fd)
+{
+	return find_holder(out, &(struct open_file){ .type = S_IFCHR, .rdev = rdev }, own_fd);
+}
+
+bool kdd_holder_find_socket(struct kdd_holder *out, ino_t inode)
+{
+	return find_holder(out, &(struct open_file){ .type = S_IFSOCK, .inode = inode }, -1);
+}
+
+int kdd_fail_held_by(struct kdd *d, const struct kdd_holder *who, const char *self)
+{
+	const char *name = who->pid == getpid() && self ? self : who->name;
+
+	if (who->pid == 0)
+		return kdd_fail(d, KD_ERR_BUSY, "busy, held by a process of another user");
+	return kdd_fail(d, KD_ERR_BUSY, "busy, held by %s (pid %ld)", name[0] ? name : "a process",
+	                (long)who->pid);
+}
+
 int kdd_fail_busy(struct kdd *d, dev_t rdev, int own_fd, const char *self)
 {
-	struct kdd_holder who;
+	struct kdd_holder who = { .pid = 0 };
 
-	if (kdd_holder_find(&who, rdev, own_fd))
-		return fail_held_by(d, &who, self);
-	return kdd_fail(d, KD_ERR_BUSY, "busy, held by a process of another user");
+	kdd_holder_find(&who, rdev, own_fd);
+	return kdd_fail_held_by(d, &who, self);
 }
 
 /* ---- lock files ------------------------------------------------------- */
@@ -261,7 +284,7 @@ static int take_once(struct kdd_lock *lock, struct kdd *d, const char *dir, cons
 		return KD_ERR_AGAIN;
 	case OBSTACLE_HELD:
 		process_name(who.name, sizeof(who.name), who.pid);
-		return fail_held_by(d, &who, self);
+		return kdd_fail_held_by(d, &who, self);
 	case OBSTACLE_UNKNOWN:
 		break;
 	case OBSTACLE_STALE: {

@@ -44,8 +44,14 @@ void kdd_lock_release(struct kdd_lock *lock);
  * False when there is none, or none that we may look into. */
 bool kdd_holder_find(struct kdd_holder *out, dev_t rdev, int own_fd);
 
-/* Fills d->error with "busy, held by screen (pid 4121)" and returns
- * KD_ERR_BUSY. self (may be NULL) is what we call our own process. */
+/* The same for a socket, by its inode as /proc/net has it. */
+bool kdd_holder_find_socket(struct kdd_holder *out, ino_t inode);
+
+/* Fills d->error with "busy, held by screen (pid 4121)", or says that who is
+ * not known when who->pid is 0, and returns KD_ERR_BUSY. self (may be NULL) is
+ * what we call our own process. */
+int kdd_fail_held_by(struct kdd *d, const struct kdd_holder *who, const char *self);
+/* The same for who has the character device rdev open. */
 int kdd_fail_busy(struct kdd *d, dev_t rdev, int own_fd, const char *self);
 
 #endif

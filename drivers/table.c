@@ -23,7 +23,14 @@ const struct kdd_ops kdd_stream = {
 };
 #endif
 
-const struct kdd_ops *const kdd_drivers[] = { &kdd_fake, &kdd_serial, &kdd_stream, NULL };
+#ifndef KD_DRIVER_UDP
+const struct kdd_ops kdd_udp = {
+	.name = "udp",
+	.help = "UDP, IPv4 and IPv6 (left out of this build)",
+};
+#endif
+
+const struct kdd_ops *const kdd_drivers[] = { &kdd_fake, &kdd_serial, &kdd_stream, &kdd_udp, NULL };
 
 const struct kdd_ops *kdd_find(const char *name)
 {

@@ -18,6 +18,13 @@ TESTS += %D%/unit/test_stream
 %C%_unit_test_stream_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_stream_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
 endif
+if DRIVER_UDP
+check_PROGRAMS += %D%/unit/test_udp
+TESTS += %D%/unit/test_udp
+%C%_unit_test_udp_SOURCES = %D%/unit/test_udp.c
+%C%_unit_test_udp_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_udp_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
+endif
 if DRIVER_SERIAL
 if HAVE_UMOCKDEV
 check_PROGRAMS += %D%/unit/serial_mock %D%/unit/test_serial

@@ -1,0 +1,1036 @@
+/* The UDP driver on the loopback interface, and as root in network namespaces.
+ * SPDX-License-Identifier: MIT
+ */
+#include <config.h>
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+
+#include "driver_test.h"
+
+#define CAP   4096
+#define BURST 150
+
+/* ---- system calls that fail on demand ---------------------------------- */
+
+static int socket_v6_error, sendto_error, recvmsg_error;
+
+static int fails(int *error)
+{
+	if (*error == 0)
+		return 0;
+	errno = *error;
+	return -1;
+}
+
+int socket(int domain, int type, int protocol)
+{
+	if (domain == AF_INET6 && fails(&socket_v6_error))
+		return -1;
+	return (int)syscall(SYS_socket, domain, type, protocol);
+}
+
+ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *to,
+               socklen_t to_len)
+{
+	if (fails(&sendto_error))
+		return -1;
+	return syscall(SYS_sendto, fd, buf, len, flags, to, to_len);
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+	if (fails(&recvmsg_error))
+		return -1;
+	return syscall(SYS_recvmsg, fd, message, flags);
+}
+
+/* ---- peers ------------------------------------------------------------- */
+
+/* A socket bound to host (numeric) and port (0: any). */
+static int bind_peer(const char *host, unsigned port)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
+	bool is_v4 = inet_pton(AF_INET, host, &v4.sin_addr) == 1;
+	struct sockaddr *address = is_v4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
+	int fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int on = 1;
+
+	assert_true(fd >= 0);
+	if (!is_v4)
+		assert_int_equal(inet_pton(AF_INET6, host, &v6.sin6_addr), 1);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on)), 0);
+	assert_int_equal(bind(fd, address, is_v4 ? sizeof(v4) : sizeof(v6)), 0);
+	return fd;
+}
+
+static unsigned port_of(int fd)
+{
+	struct sockaddr_in6 address;
+	socklen_t len = sizeof(address);
+
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
+	/* Both families have the port at the same place. */
+	return ntohs(address.sin6_port);
+}
+
+static unsigned free_port(void)
+{
+	int fd = bind_peer("0.0.0.0", 0);
+	unsigned port = port_of(fd);
+
+	close(fd);
+	return port;
+}
+
+static void send_bytes(int fd, const char *host, unsigned port, const void *bytes, size_t len)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
+	bool is_v4 = inet_pton(AF_INET, host, &v4.sin_addr) == 1;
+
+	if (!is_v4)
+		assert_int_equal(inet_pton(AF_INET6, host, &v6.sin6_addr), 1);
+	assert_int_equal(sendto(fd, bytes, len, 0,
+	                        is_v4 ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6,
+	                        is_v4 ? sizeof(v4) : sizeof(v6)),
+	                 len);
+}
+
+static void send_text(int fd, const char *host, unsigned port, const char *text)
+{
+	send_bytes(fd, host, port, text, strlen(text));
+}
+
+/* Returns the port that it came from. */
+static unsigned peer_must_get(int fd, const char *text)
+{
+	struct sockaddr_in6 from;
+	socklen_t len = sizeof(from);
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	char buf[CAP];
+
+	assert_int_equal(poll(&ready, 1, WAIT_MS), 1);
+	ssize_t n = recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&from, &len);
+	assert_int_equal(n, strlen(text));
+	assert_memory_equal(buf, text, n);
+	return ntohs(from.sin6_port);
+}
+
+static void peer_has_nothing(int fd)
+{
+	char byte;
+
+	assert_int_equal(recv(fd, &byte, 1, 0), -1);
+	assert_int_equal(errno, EAGAIN);
+}
+
+/* False, and says so, on machines without IPv6. */
+static bool have_v6(void)
+{
+	struct sockaddr_in6 own = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool bound = fd >= 0 && bind(fd, (struct sockaddr *)&own, sizeof(own)) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	if (!bound)
+		print_message("# no IPv6 here, so not tried\n");
+	return bound;
+}
+
+/* ---- the driver -------------------------------------------------------- */
+
+static struct kdd *open_port(const char *target, unsigned port)
+{
+	struct kdd_params p = { .port = target, .udp_port = port, .holder = "kdsrv" };
+
+	return must_open(&kdd_udp, &p);
+}
+
+static void must_get(struct kdd *d, const char *text)
+{
+	uint8_t buf[CAP];
+
+	assert_true(wait_for(d, false));
+	assert_int_equal(d->ops->recv(d, buf, sizeof(buf)), strlen(text));
+	assert_memory_equal(buf, text, strlen(text));
+}
+
+static void has_nothing(struct kdd *d)
+{
+	uint8_t byte;
+
+	assert_int_equal(d->ops->recv(d, &byte, 1), 0);
+}
+
+static void must_send(struct kdd *d, const char *text)
+{
+	size_t len = strlen(text);
+
+	assert_int_equal(d->ops->send(d, (const uint8_t *)text, len), len);
+}
+
+static void must_describe(struct kdd *d, const char *text)
+{
+	char line[512];
+
+	d->ops->describe(d, line, sizeof(line));
+	if (!strstr(line, text))
+		print_message("\"%s\" has no \"%s\"\n", line, text);
+	assert_non_null(strstr(line, text));
+}
+
+/* The socket lives, and both ways work. */
+static void must_talk(struct kdd *d, int peer, const char *host, unsigned port)
+{
+	assert_int_equal(d->ops->status(d), KDD_UP);
+	send_text(peer, host, port, "from the target");
+	must_get(d, "from the target");
+	d->ops->adopt(d);
+	must_send(d, "to the target");
+	assert_int_equal(peer_must_get(peer, "to the target"), port);
+}
+
+static void test_v4(void **state)
+{
+	int before = open_fds();
+	int peer = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port();
+	struct kdd *d = open_port(NULL, port);
+	struct pollfd fd;
+	char text[64];
+
+	(void)state;
+	assert_int_equal(d->ops->timeout_ms(d), -1);
+	assert_int_equal(d->ops->pollfds(d, true, &fd, 0), 0);
+	assert_int_equal(d->ops->pollfds(d, false, &fd, 1), 1);
+	assert_int_equal(fd.events, POLLIN);
+	assert_int_equal(d->ops->pollfds(d, true, &fd, 1), 1);
+	assert_int_equal(fd.events, POLLIN | POLLOUT);
+	assert_int_equal(fcntl(fd.fd, F_GETFD), FD_CLOEXEC);
+	assert_true(fcntl(fd.fd, F_GETFL) & O_NONBLOCK);
+	has_nothing(d);
+	must_talk(d, peer, "127.0.0.1", port);
+	/* IPv4 is shown as such though an IPv6 socket carries it. */
+	snprintf(text, sizeof(text), "peer 127.0.0.1:%u, last heard 127.0.0.1:%u; ", port_of(peer),
+	         port_of(peer));
+	must_describe(d, text);
+	must_describe(d,
+	              "; 1 received, 0 empty or too long, 0 lost to a full buffer; 1 sent, 0 not "
+	              "sent");
+	kdd_close(d);
+	close(peer);
+	assert_int_equal(open_fds(), before);
+}
+
+static void test_v6(void **state)
+{
+	if (!have_v6())
+		return;
+	int peer = bind_peer("::1", 0);
+	unsigned port = free_port();
+	struct kdd *d = open_port(NULL, port);
+	char text[64];
+
+	(void)state;
+	must_talk(d, peer, "::1", port);
+	snprintf(text, sizeof(text), "peer [::1]:%u, ", port_of(peer));
+	must_describe(d, text);
+	/* A target may come back over the other family. */
+	int other = bind_peer("127.0.0.1", 0);
+	must_talk(d, other, "127.0.0.1", port);
+	must_talk(d, peer, "::1", port);
+	kdd_close(d);
+	close(other);
+	close(peer);
+}
+
+static void test_machine_without_v6(void **state)
+{
+	int peer = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port();
+
+	(void)state;
+	socket_v6_error = EAFNOSUPPORT;
+	struct kdd *d = open_port("localhost", port);
+	char text[64];
+	snprintf(text, sizeof(text), "peer 127.0.0.1:%u, last heard nobody", port);
+	must_describe(d, text);
+	must_talk(d, peer, "127.0.0.1", port);
+	kdd_close(d);
+	struct kdd_params p = { .port = "::1", .udp_port = port };
+	must_fail(&kdd_udp, &p, KD_ERR_NOT_FOUND, "cannot resolve host ::1: ");
+	socket_v6_error = 0;
+	close(peer);
+}
+
+/* On one machine the target can only be this very socket. */
+static void test_target(void **state)
+{
+	static const char *const hosts[] = { "127.0.0.1", "::1", "localhost" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		if (strchr(hosts[i], ':') && !have_v6())
+			continue;
+		struct kdd *d = open_port(hosts[i], free_port());
+
+		must_send(d, "poke me");
+		must_get(d, "poke me");
+		kdd_close(d);
+	}
+}
+
+static void test_no_peer_yet(void **state)
+{
+	struct kdd *d = open_port(NULL, free_port());
+
+	(void)state;
+	d->ops->adopt(d);
+	must_send(d, "for nobody");
+	must_describe(d, "peer nobody, last heard nobody; 0 received, ");
+	must_describe(d, "; 0 sent, 1 not sent (Destination address required)");
+	kdd_close(d);
+}
+
+static void test_adopt(void **state)
+{
+	int target = bind_peer("127.0.0.1", 0), stranger = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port();
+	struct kdd *d = open_port(NULL, port);
+	char text[64];
+
+	(void)state;
+	must_talk(d, target, "127.0.0.1", port);
+	/* What a stranger sends is read, and changes nothing. */
+	send_text(stranger, "127.0.0.1", port, "it is me");
+	must_get(d, "it is me");
+	must_send(d, "still to the target");
+	peer_must_get(target, "still to the target");
+	peer_has_nothing(stranger);
+	snprintf(text, sizeof(text), "peer 127.0.0.1:%u, last heard 127.0.0.1:%u; ",
+	         port_of(target), port_of(stranger));
+	must_describe(d, text);
+	/* The last one read is adopted, not the last that came. */
+	send_text(stranger, "127.0.0.1", port, "authentic");
+	send_text(target, "127.0.0.1", port, "waits");
+	must_get(d, "authentic");
+	d->ops->adopt(d);
+	must_send(d, "moved");
+	peer_must_get(stranger, "moved");
+	peer_has_nothing(target);
+	must_get(d, "waits");
+	kdd_close(d);
+	close(stranger);
+	close(target);
+}
+
+static void test_oversized(void **state)
+{
+	static uint8_t bytes[CAP + 1], buf[CAP];
+	int target = bind_peer("127.0.0.1", 0), stranger = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port();
+	struct kdd *d = open_port(NULL, port);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * 7);
+	send_bytes(target, "127.0.0.1", port, bytes, CAP);
+	send_bytes(stranger, "127.0.0.1", port, bytes, CAP + 1);
+	send_bytes(stranger, "127.0.0.1", port, bytes, 0);
+	assert_true(wait_for(d, false));
+	assert_int_equal(d->ops->recv(d, buf, CAP), CAP);
+	assert_memory_equal(buf, bytes, CAP);
+	assert_int_equal(d->ops->recv(d, buf, CAP), 0);
+	/* Nor is the sender of such a datagram anybody. */
+	d->ops->adopt(d);
+	must_send(d, "yes");
+	peer_must_get(target, "yes");
+	must_describe(d, "; 1 received, 2 empty or too long, ");
+	/* Dropped on the way to the next one. */
+	send_bytes(stranger, "127.0.0.1", port, bytes, CAP + 1);
+	send_text(target, "127.0.0.1", port, "next");
+	must_get(d, "next");
+	kdd_close(d);
+	close(stranger);
+	close(target);
+}
+
+/* However many of them wait, one call of recv ends soon. */
+static void test_many_useless(void **state)
+{
+	int stranger = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port(), calls = 0;
+	struct kdd *d = open_port(NULL, port);
+	uint8_t buf[CAP];
+	ssize_t n = 0;
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		send_bytes(stranger, "127.0.0.1", port, "", 0);
+	send_text(stranger, "127.0.0.1", port, "x");
+	for (; n == 0; calls++) {
+		assert_true(wait_for(d, false));
+		n = d->ops->recv(d, buf, sizeof(buf));
+	}
+	assert_int_equal(n, 1);
+	assert_int_equal(calls, 2);
+	kdd_close(d);
+	close(stranger);
+}
+
+static void test_burst(void **state)
+{
+	static uint8_t bytes[1334], buf[CAP];
+	int peer = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port();
+	struct kdd *d = open_port(NULL, port);
+
+	(void)state;
+	for (int i = 0; i < BURST; i++) {
+		bytes[0] = (uint8_t)i;
+		send_bytes(peer, "127.0.0.1", port, bytes, sizeof(bytes));
+	}
+	for (int i = 0; i < BURST; i++) {
+		assert_true(wait_for(d, false));
+		assert_int_equal(d->ops->recv(d, buf, sizeof(buf)), sizeof(bytes));
+		assert_int_equal(buf[0], i);
+	}
+	has_nothing(d);
+	must_describe(d, "150 received, 0 empty or too long, 0 lost to a full buffer");
+	kdd_close(d);
+	close(peer);
+}
+
+static void test_flood(void **state)
+{
+	static uint8_t bytes[1334], buf[CAP];
+	int peer = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port();
+	struct kdd *d = open_port(NULL, port);
+	struct pollfd fd;
+	int room, sent = 0, received = 0;
+	socklen_t len = sizeof(room);
+	char text[128];
+
+	(void)state;
+	assert_int_equal(d->ops->pollfds(d, false, &fd, 1), 1);
+	assert_int_equal(getsockopt(fd.fd, SOL_SOCKET, SO_RCVBUF, &room, &len), 0);
+	for (; (size_t)sent * sizeof(bytes) <= (size_t)room; sent++)
+		send_bytes(peer, "127.0.0.1", port, bytes, sizeof(bytes));
+	while (d->ops->recv(d, buf, sizeof(buf)) > 0)
+		received++;
+	assert_true(received >= BURST && received < sent);
+	snprintf(text, sizeof(text), "; %d received, 0 empty or too long, %d lost to a full buffer",
+	         received, sent - received);
+	must_describe(d, text);
+	must_talk(d, peer, "127.0.0.1", port);
+	kdd_close(d);
+	close(peer);
+}
+
+static void test_several_ports(void **state)
+{
+	enum { N = 3 };
+	int peers[N];
+	unsigned ports[N];
+	struct kdd *d[N];
+	char text[16];
+
+	(void)state;
+	for (int i = 0; i < N; i++) {
+		ports[i] = free_port();
+		d[i] = open_port(NULL, ports[i]);
+		peers[i] = bind_peer("127.0.0.1", 0);
+	}
+	for (int i = 0; i < N; i++) {
+		snprintf(text, sizeof(text), "target %d", i);
+		send_text(peers[i], "127.0.0.1", ports[i], text);
+	}
+	for (int i = 0; i < N; i++) {
+		snprintf(text, sizeof(text), "target %d", i);
+		must_get(d[i], text);
+		d[i]->ops->adopt(d[i]);
+		has_nothing(d[i]);
+	}
+	for (int i = N - 1; i >= 0; i--) {
+		snprintf(text, sizeof(text), "host %d", i);
+		must_send(d[i], text);
+		assert_int_equal(peer_must_get(peers[i], text), ports[i]);
+	}
+	for (int i = 0; i < N; i++) {
+		peer_has_nothing(peers[i]);
+		kdd_close(d[i]);
+		close(peers[i]);
+	}
+}
+
+/* ---- opening fails ------------------------------------------------------ */
+
+/* A process called "snooper" that has a socket, until stop_snooper. */
+static pid_t start_snooper(const char *host, unsigned port)
+{
+	int ready[2];
+	char byte;
+
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NAME, "snooper");
+		bind_peer(host, port);
+		if (write(ready[1], "x", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+static void stop_snooper(pid_t pid)
+{
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void test_busy(void **state)
+{
+	static const char *const hosts[] = { "127.0.0.1", "::1", "0.0.0.0", "::" };
+	unsigned port = free_port();
+	struct kdd_params p = { .udp_port = port, .holder = "kdsrv" };
+	char text[64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		if (strchr(hosts[i], ':') && !have_v6())
+			continue;
+		pid_t pid = start_snooper(hosts[i], port);
+
+		snprintf(text, sizeof(text), "busy, held by snooper (pid %ld)", (long)pid);
+		must_fail(&kdd_udp, &p, KD_ERR_BUSY, text);
+		stop_snooper(pid);
+	}
+	/* Twice in one server; and closed, the port is free again. */
+	for (int i = 0; i < 2; i++) {
+		struct kdd *d = open_port(NULL, port);
+
+		snprintf(text, sizeof(text), "busy, held by kdsrv (pid %ld)", (long)getpid());
+		must_fail(&kdd_udp, &p, KD_ERR_BUSY, text);
+		kdd_close(d);
+	}
+}
+
+static void test_errors(void **state)
+{
+	char host[100];
+
+	(void)state;
+	must_fail(&kdd_udp, &(struct kdd_params){ .udp_port = 0 }, KD_ERR_INVALID,
+	          "UDP port 0: allowed is 1 to 65535");
+	must_fail(&kdd_udp, &(struct kdd_params){ .udp_port = 65536 }, KD_ERR_INVALID,
+	          "UDP port 65536: allowed is 1 to 65535");
+	/* Too long for a label of a name: no server is asked. */
+	memset(host, 'h', sizeof(host) - 1);
+	host[sizeof(host) - 1] = '\0';
+	must_fail(&kdd_udp, &(struct kdd_params){ .udp_port = free_port(), .port = host },
+	          KD_ERR_NOT_FOUND, "cannot resolve host hhh");
+}
+
+/* ---- a network with trouble -------------------------------------------- */
+
+static void test_send_errors(void **state)
+{
+	static const int errors[] = { ENETUNREACH, EHOSTUNREACH, EPERM,    ENETDOWN, EACCES,
+		                      ENOBUFS,     EINVAL,       EMSGSIZE, ENODEV };
+	int peer = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port();
+	struct kdd *d = open_port(NULL, port);
+	char text[128];
+
+	(void)state;
+	must_talk(d, peer, "127.0.0.1", port);
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		sendto_error = errors[i];
+		must_send(d, "lost");
+		sendto_error = 0;
+		snprintf(text, sizeof(text), "; %zu sent, %zu not sent (%s)", i + 1, i + 1,
+		         strerror(errors[i]));
+		must_describe(d, text);
+		must_talk(d, peer, "127.0.0.1", port);
+	}
+	/* Not loss: to be tried again. */
+	sendto_error = EAGAIN;
+	assert_int_equal(d->ops->send(d, (const uint8_t *)"x", 1), 0);
+	sendto_error = EINTR;
+	assert_int_equal(d->ops->send(d, (const uint8_t *)"x", 1), 0);
+	sendto_error = 0;
+	must_describe(d, ", 9 not sent");
+	kdd_close(d);
+	close(peer);
+}
+
+static void test_recv_errors(void **state)
+{
+	static const int errors[] = { ECONNREFUSED, ENETDOWN, EHOSTUNREACH, ENOMEM, EINTR };
+	int peer = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port();
+	struct kdd *d = open_port(NULL, port);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		recvmsg_error = errors[i];
+		has_nothing(d);
+		recvmsg_error = 0;
+		must_talk(d, peer, "127.0.0.1", port);
+	}
+	kdd_close(d);
+	close(peer);
+}
+
+/* The target went away: its machine answers with ICMP. */
+static void test_port_unreachable(void **state)
+{
+	int peer = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port(), peer_port = port_of(peer);
+	struct kdd *d = open_port(NULL, port);
+	struct pollfd fd;
+
+	(void)state;
+	must_talk(d, peer, "127.0.0.1", port);
+	close(peer);
+	for (int i = 0; i < 3; i++)
+		must_send(d, "hello?");
+	assert_int_equal(d->ops->pollfds(d, false, &fd, 1), 1);
+	assert_int_equal(poll(&fd, 1, 0), 0);
+	has_nothing(d);
+	peer = bind_peer("127.0.0.1", peer_port);
+	must_send(d, "back?");
+	peer_must_get(peer, "back?");
+	must_talk(d, peer, "127.0.0.1", port);
+	kdd_close(d);
+	close(peer);
+}
+
+/* ---- namespaces -------------------------------------------------------- */
+
+/* The host's network and those of two targets. One process may have sockets in
+ * all of them: a socket stays where it was made. */
+enum net { HOST, TARGET_1, TARGET_2, NETS };
+static int nets[NETS], original_net;
+
+static void enter(enum net net)
+{
+	assert_int_equal(setns(nets[net], CLONE_NEWNET), 0);
+}
+
+static void __attribute__((format(printf, 1, 2))) run(const char *format, ...)
+{
+	char command[256];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	int status = system(command);
+	if (status)
+		print_message("%s: %d\n", command, status);
+	assert_int_equal(status, 0);
+}
+
+/* Joins the host's usbN with usb0 of target N. */
+static void plug_in(enum net target, const char *host_ip, const char *target_ip)
+{
+	int n = (int)target;
+
+	enter(HOST);
+	run("ip link add usb%d type veth peer name usb0 netns /proc/%d/fd/%d", n, (int)getpid(),
+	    nets[target]);
+	run("ip addr add %s dev usb%d", host_ip, n);
+	run("ip link set usb%d up", n);
+	enter(target);
+	run("ip addr add %s dev usb0", target_ip);
+	run("ip link set usb0 up");
+	enter(HOST);
+}
+
+static int setup_nets(void **state)
+{
+	(void)state;
+	original_net = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	for (int i = 0; i < NETS; i++) {
+		assert_int_equal(unshare(CLONE_NEWNET), 0);
+		nets[i] = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+		assert_true(nets[i] >= 0);
+	}
+	enter(HOST);
+	return 0;
+}
+
+static int teardown_nets(void **state)
+{
+	(void)state;
+	assert_int_equal(setns(original_net, CLONE_NEWNET), 0);
+	close(original_net);
+	for (int i = 0; i < NETS; i++)
+		close(nets[i]);
+	return 0;
+}
+
+static int bind_in(enum net net, const char *host, unsigned port)
+{
+	enter(net);
+	int fd = bind_peer(host, port);
+	enter(HOST);
+	return fd;
+}
+
+/* A link that was just set up may still be coming up, so what it carries may be
+ * lost at first: says text again until someone hears it. */
+static void keep_sending(int fd, const char *host, unsigned port, const char *text, int listener)
+{
+	struct pollfd ready = { .fd = listener, .events = POLLIN };
+
+	for (int waited = 0; waited < WAIT_MS; waited += 10) {
+		send_text(fd, host, port, text);
+		if (poll(&ready, 1, 10) > 0)
+			return;
+	}
+	fail_msg("nothing got through from %s", host);
+}
+
+static int fd_of(struct kdd *d)
+{
+	struct pollfd fd;
+
+	assert_int_equal(d->ops->pollfds(d, false, &fd, 1), 1);
+	return fd.fd;
+}
+
+static void keep_saying(struct kdd *d, const char *text, int listener)
+{
+	struct pollfd ready = { .fd = listener, .events = POLLIN };
+
+	for (int waited = 0; waited < WAIT_MS; waited += 10) {
+		must_send(d, text);
+		if (poll(&ready, 1, 10) > 0)
+			return;
+	}
+	fail_msg("nothing got through to the target");
+}
+
+/* Both pass over what was said too often, and over own broadcasts. */
+static void must_find(struct kdd *d, const char *text)
+{
+	uint8_t buf[CAP];
+
+	for (;;) {
+		assert_true(wait_for(d, false));
+		ssize_t n = d->ops->recv(d, buf, sizeof(buf));
+		if (n == (ssize_t)strlen(text) && memcmp(buf, text, strlen(text)) == 0)
+			return;
+	}
+}
+
+static void peer_must_find(int fd, const char *text)
+{
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	char buf[CAP];
+
+	for (;;) {
+		assert_int_equal(poll(&ready, 1, WAIT_MS), 1);
+		ssize_t n = recv(fd, buf, sizeof(buf), 0);
+		if (n == (ssize_t)strlen(text) && memcmp(buf, text, strlen(text)) == 0)
+			return;
+	}
+}
+
+/* Reads what was said too often. */
+static void drain(struct kdd *d)
+{
+	uint8_t buf[CAP];
+
+	while (d->ops->recv(d, buf, sizeof(buf)) > 0)
+		continue;
+}
+
+/* A target on a USB network function: it pokes the broadcast address, and
+ * learns who the host is from the answer. */
+static void test_root_net_broadcast(void **state)
+{
+	(void)state;
+	plug_in(TARGET_1, "169.254.1.1/16", "169.254.7.7/16");
+	int target = bind_in(TARGET_1, "0.0.0.0", 50000);
+	struct kdd *d = open_port(NULL, 50000);
+
+	keep_sending(target, "169.254.255.255", 50000, "poke", fd_of(d));
+	must_get(d, "poke");
+	d->ops->adopt(d);
+	drain(d);
+	must_describe(d, "peer 169.254.7.7:50000, ");
+	must_send(d, "response");
+	peer_must_find(target, "response");
+	kdd_close(d);
+	close(target);
+}
+
+/* Two such targets have the same link-local network on two interfaces, even the
+ * same address: each is answered where it was heard. */
+static void test_root_net_two_usb(void **state)
+{
+	int target[NETS];
+	struct kdd *d[NETS];
+
+	(void)state;
+	plug_in(TARGET_1, "169.254.1.1/16", "169.254.7.7/16");
+	plug_in(TARGET_2, "169.254.1.2/16", "169.254.7.7/16");
+	for (int i = TARGET_1; i < NETS; i++) {
+		unsigned port = 50000 + (unsigned)i;
+
+		target[i] = bind_in((enum net)i, "0.0.0.0", port);
+		d[i] = open_port(NULL, port);
+		keep_sending(target[i], "169.254.255.255", port, "poke", fd_of(d[i]));
+		must_get(d[i], "poke");
+		d[i]->ops->adopt(d[i]);
+	}
+	for (int i = TARGET_1; i < NETS; i++) {
+		must_send(d[i], "response");
+		peer_must_find(target[i], "response");
+		kdd_close(d[i]);
+		close(target[i]);
+	}
+}
+
+/* A host poke to all of a link, for a target whose address is not known. */
+static void test_root_net_broadcast_target(void **state)
+{
+	(void)state;
+	plug_in(TARGET_1, "169.254.1.1/16", "169.254.7.7/16");
+	int target = bind_in(TARGET_1, "0.0.0.0", 50000);
+	struct kdd *d = open_port("169.254.255.255", 50000);
+
+	keep_saying(d, "host poke", target);
+	peer_must_find(target, "host poke");
+	send_text(target, "169.254.1.1", 50000, "poke");
+	must_find(d, "poke");
+	d->ops->adopt(d);
+	must_describe(d, "peer 169.254.7.7:50000, ");
+	must_send(d, "response");
+	peer_must_find(target, "response");
+	kdd_close(d);
+	close(target);
+}
+
+static void must_reach(const char *address, const char *bind_address)
+{
+	int target = bind_in(TARGET_1, bind_address, 50000);
+	struct kdd *d = open_port(address, 50000);
+
+	keep_saying(d, "host poke", target);
+	assert_int_equal(peer_must_get(target, "host poke"), 50000);
+	kdd_close(d);
+	close(target);
+}
+
+static void test_root_net_target(void **state)
+{
+	(void)state;
+	plug_in(TARGET_1, "10.9.0.1/24", "10.9.0.2/24");
+	must_reach("10.9.0.2", "10.9.0.2");
+	run("ip link set lo up");
+	if (!have_v6())
+		return;
+	enter(TARGET_1);
+	run("ip addr add fd09::2/64 dev usb0 nodad");
+	run("ip addr add fe80::2/64 dev usb0 nodad");
+	enter(HOST);
+	run("ip addr add fd09::1/64 dev usb1 nodad");
+	must_reach("fd09::2", "fd09::2");
+	/* A link-local address needs its interface. */
+	must_reach("fe80::2%usb1", "::");
+}
+
+static void test_root_net_link_goes_down(void **state)
+{
+	(void)state;
+	plug_in(TARGET_1, "10.9.0.1/24", "10.9.0.2/24");
+	int target = bind_in(TARGET_1, "10.9.0.2", 50000);
+	struct kdd *d = open_port(NULL, 50000);
+
+	keep_sending(target, "10.9.0.1", 50000, "poke", fd_of(d));
+	must_get(d, "poke");
+	d->ops->adopt(d);
+	for (int i = 0; i < 2; i++) {
+		run("ip link set usb1 down");
+		must_send(d, "lost");
+		must_describe(d, " not sent (Network is unreachable)");
+		drain(d);
+		assert_int_equal(d->ops->status(d), KDD_UP);
+		run("ip link set usb1 up");
+		keep_saying(d, "again", target);
+		peer_must_find(target, "again");
+		keep_sending(target, "10.9.0.1", 50000, "poke again", fd_of(d));
+		must_find(d, "poke again");
+	}
+	kdd_close(d);
+	close(target);
+}
+
+/* A USB cable pulled and put back is a new interface of an old name. */
+static void test_root_net_replugged(void **state)
+{
+	struct kdd *d = open_port(NULL, 50000);
+	char text[32];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		plug_in(TARGET_1, "169.254.1.1/16", "169.254.7.7/16");
+		int target = bind_in(TARGET_1, "0.0.0.0", 50000);
+
+		keep_sending(target, "169.254.255.255", 50000, "poke", fd_of(d));
+		must_get(d, "poke");
+		d->ops->adopt(d);
+		must_send(d, "response");
+		peer_must_find(target, "response");
+		close(target);
+		run("ip link del usb1");
+		must_send(d, "lost");
+		snprintf(text, sizeof(text), ", %d not sent (", i + 1);
+		must_describe(d, text);
+		drain(d);
+	}
+	kdd_close(d);
+}
+
+/* Nothing is up, not even the loopback interface. */
+static void test_root_net_none(void **state)
+{
+	struct kdd *d = open_port("10.9.0.2", 50000);
+
+	(void)state;
+	must_send(d, "lost");
+	must_describe(d, "; 0 sent, 1 not sent (Network is unreachable)");
+	has_nothing(d);
+	kdd_close(d);
+}
+
+static int unprivileged_open(void)
+{
+	struct kdd_params p = { .udp_port = 1023 };
+	char error[256] = "";
+	struct kdd *d;
+
+	if (setgroups(0, NULL) < 0 || setgid(NOBODY) < 0 || setuid(NOBODY) < 0)
+		return 10;
+	int err = kdd_open(&d, &kdd_udp, &p, error, sizeof(error));
+	return err == KD_ERR_DENIED && strstr(error, "not permitted: UDP port 1023 is for root")
+	           ? 0
+	           : 11;
+}
+
+static void test_root_net_denied(void **state)
+{
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0)
+		_exit(unprivileged_open());
+	must_exit_0(pid);
+}
+
+/* Tests of namespaces are named test_root_net_..., and left out where there can
+ * be none. */
+static void leave_out_tests_of_namespaces(void)
+{
+	pid_t pid = fork();
+	int status = 0;
+
+	if (pid == 0)
+		_exit(unshare(CLONE_NEWNET) < 0 ? 1 : system("ip link add type veth") ? 2 : 0);
+	if (pid > 0 && waitpid(pid, &status, 0) == pid && status == 0)
+		return;
+	print_message("# no test_root_net_...: %s\n", WIFEXITED(status) && WEXITSTATUS(status) == 2
+	                                                  ? "ip cannot make veth links"
+	                                                  : "no right to unshare networks");
+	cmocka_set_skip_filter("test_root_net_*");
+}
+
+/* ---- faults ------------------------------------------------------------- */
+
+#ifdef KD_FAULT_INJECTION
+
+static void test_faults(void **state)
+{
+	struct kdd_params p = { .port = "127.0.0.1", .udp_port = free_port(), .holder = "kdsrv" };
+
+	(void)state;
+	live_with_faults(&kdd_udp, &p, NULL);
+}
+
+static void test_busy_faults(void **state)
+{
+	int holder = bind_peer("127.0.0.1", 0);
+	struct kdd_params p = { .udp_port = port_of(holder), .holder = "kdsrv" };
+
+	(void)state;
+	live_with_faults(&kdd_udp, &p, NULL);
+	close(holder);
+}
+
+#endif
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#ifdef KD_FAULT_INJECTION
+		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_busy_faults),
+#endif
+		cmocka_unit_test(test_v4),
+		cmocka_unit_test(test_v6),
+		cmocka_unit_test(test_machine_without_v6),
+		cmocka_unit_test(test_target),
+		cmocka_unit_test(test_no_peer_yet),
+		cmocka_unit_test(test_adopt),
+		cmocka_unit_test(test_oversized),
+		cmocka_unit_test(test_many_useless),
+		cmocka_unit_test(test_burst),
+		cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_several_ports),
+		cmocka_unit_test(test_busy),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_send_errors),
+		cmocka_unit_test(test_recv_errors),
+		cmocka_unit_test(test_port_unreachable),
+#define NET_TEST(f) cmocka_unit_test_setup_teardown(f, setup_nets, teardown_nets)
+		NET_TEST(test_root_net_broadcast),
+		NET_TEST(test_root_net_two_usb),
+		NET_TEST(test_root_net_broadcast_target),
+		NET_TEST(test_root_net_target),
+		NET_TEST(test_root_net_link_goes_down),
+		NET_TEST(test_root_net_replugged),
+		NET_TEST(test_root_net_none),
+		NET_TEST(test_root_net_denied),
+	};
+
+	leave_out_tests_of_namespaces();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
