@@ -15,6 +15,9 @@
 #define LISTEN_WAIT_MS 1700
 #define REPLY_WAIT_MS  5000
 #define REPLY_LIMIT_MS 30000
+/* Where datagrams are lost, a reply is asked for again after the usual time,
+ * then after twice that, doubled this often. */
+#define REPLY_DOUBLINGS 6
 /* Say so when nothing has come for this long. */
 #define SILENCE_MS 5000
 /* So many RESETs in quick succession; after them one now and then, for a
@@ -86,12 +89,19 @@ static void look_for_target(struct kds_host *h, int64_t now_ms)
 	h->resets_sent = 0;
 	h->silent_since_ms = now_ms;
 	h->told_silent = false;
-	step_reset(h, now_ms);
+	if (kdt_ready(&h->kdt))
+		step_reset(h, now_ms);
+	else
+		h->step_ms = now_ms + LISTEN_WAIT_MS;
 }
 
 /* RESET and listening (or break-in) take turns. */
 static void connecting_step(struct kds_host *h, int64_t now_ms)
 {
+	if (!kdt_ready(&h->kdt)) {
+		h->step_ms = now_ms + LISTEN_WAIT_MS;
+		return;
+	}
 	kdp_link_reset_cancel(link_of(h));
 	h->step ^= 1;
 	if (!h->step && may_reset(h))
@@ -189,6 +199,17 @@ static void fail_request(struct kds_host *h, int err, const char *text, int64_t 
 	end_request(h, err, kdp_span(NULL, 0), text, now_ms);
 }
 
+/* How long a reply may take before something is done about it. */
+static int64_t reply_wait_ms(struct kds_host *h)
+{
+	int64_t ms = kdp_link_patience_ms(link_of(h));
+
+	if (!ms)
+		return REPLY_WAIT_MS;
+	ms <<= h->req_asks < REPLY_DOUBLINGS ? h->req_asks : REPLY_DOUBLINGS;
+	return min64(ms, REPLY_WAIT_MS);
+}
+
 static void send_request(struct kds_host *h, int64_t now_ms)
 {
 	if (h->req_phase != KDS_REQ_QUEUED || !h->aligned || h->settling ||
@@ -198,6 +219,7 @@ static void send_request(struct kds_host *h, int64_t now_ms)
 			  now_ms))
 		return;
 	h->req_phase = KDS_REQ_SENT;
+	h->req_sent_ms = now_ms;
 	/* Until the ACK, the link is in charge of repeating. */
 	h->req_deadline_ms = h->req_limit_ms;
 }
@@ -206,6 +228,7 @@ static void start_request(struct kds_host *h, enum kds_request_owner owner, int6
 {
 	h->req_owner = owner;
 	h->req_again = false;
+	h->req_asks = 0;
 	h->req_api = kdp_get_u32(h->req);
 	h->req_phase = KDS_REQ_QUEUED;
 	h->req_limit_ms = now_ms + REPLY_LIMIT_MS;
@@ -295,6 +318,14 @@ static void lost(struct kds_host *h, const char *text, int64_t now_ms)
  * lost for good. A RESET mends both. */
 static void reply_overdue(struct kds_host *h, int64_t now_ms)
 {
+	if (kdp_link_patience_ms(link_of(h)) && h->req_phase == KDS_REQ_ACKED &&
+	    now_ms - h->req_sent_ms < REPLY_WAIT_MS) {
+		/* The reply is lost, or not made yet. */
+		h->req_asks++;
+		kdp_link_ask_again(link_of(h));
+		h->req_deadline_ms = now_ms + reply_wait_ms(h);
+		return;
+	}
 	if (h->req_again || !may_repeat(h->req_api) || now_ms >= h->req_limit_ms) {
 		bool twice = h->req_again;
 
@@ -695,7 +726,7 @@ static void got_acked(struct kds_host *h, int64_t now_ms)
 		return;
 	}
 	h->req_phase = KDS_REQ_ACKED;
-	h->req_deadline_ms = now_ms + REPLY_WAIT_MS;
+	h->req_deadline_ms = now_ms + reply_wait_ms(h);
 	if (!info || info->has_reply)
 		return;
 	resume_done(h, now_ms);
@@ -713,6 +744,12 @@ static void got_reset(struct kds_host *h, const struct kdp_event *ev, int64_t no
 	set_up(h);
 	if (!ev->answered)
 		fail_request(h, KD_ERR_GONE, "the target reset the link", now_ms);
+	else if (h->req_phase == KDS_REQ_SENT && may_repeat(h->req_api))
+		/* The link dropped it for the RESET. */
+		h->req_phase = KDS_REQ_QUEUED;
+	else if (h->req_phase == KDS_REQ_SENT)
+		fail_request(h, KD_ERR_GONE, "the link was reset; it may or may not have been done",
+			     now_ms);
 	/* What follows at once is what the target had to say. */
 	if (h->state != KDS_STOPPED)
 		h->step_ms = now_ms + RESET_WAIT_MS;
@@ -736,6 +773,61 @@ static void got_lost(struct kds_host *h, int64_t now_ms)
 	lost(h, "the target does not answer any more", now_ms);
 }
 
+/* ---- news of the carrier ---------------------------------------------- */
+
+static void session_began(struct kds_host *h, int64_t now_ms)
+{
+	h->silent_since_ms = now_ms;
+	h->step = 1;
+	if (h->want_break)
+		step_break(h, now_ms);
+	else
+		h->step_ms = now_ms + RESET_WAIT_MS;
+}
+
+static void session_restarted(struct kds_host *h, int64_t now_ms)
+{
+	target_restarted(h, now_ms);
+	if (h->was_up && h->machine)
+		rebooted(h, "the target started over with new keys");
+	look_for_target(h, now_ms);
+	session_began(h, now_ms);
+}
+
+static void fell_silent(struct kds_host *h, const char *text)
+{
+	if (h->up)
+		kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_LOST, .text = text });
+	h->up = false;
+}
+
+static void got_news(struct kds_host *h, enum kdn_news news, int64_t now_ms)
+{
+	switch (news) {
+	case KDN_NEWS_SESSION:
+		push_note(h, KDW_NOTE, "the target calls; session keys are agreed");
+		session_began(h, now_ms);
+		break;
+	case KDN_NEWS_RESTARTED:
+		session_restarted(h, now_ms);
+		break;
+	case KDN_NEWS_TAKEN_OVER:
+		push_note(h, KDW_ERROR, "another debugger has taken the target over");
+		fell_silent(h, "another debugger has taken the target over");
+		break;
+	case KDN_NEWS_SILENT:
+		fell_silent(h, "the target has been silent for 10 seconds: off, hung, or unplugged");
+		break;
+	case KDN_NEWS_HEARD:
+		if (h->was_up)
+			set_up(h);
+		break;
+	case KDN_NEWS_REKEYED:
+	case KDN_NEWS_NONE:
+		break;
+	}
+}
+
 static void handle(struct kds_host *h, const struct kdp_event *ev, int64_t now_ms)
 {
 	switch (ev->kind) {
@@ -750,6 +842,9 @@ static void handle(struct kds_host *h, const struct kdp_event *ev, int64_t now_m
 		break;
 	case KDP_EV_LOST:
 		got_lost(h, now_ms);
+		break;
+	case KDP_EV_CARRIER:
+		got_news(h, (enum kdn_news)ev->type, now_ms);
 		break;
 	case KDP_EV_RESEND:
 	case KDP_EV_BREAK_IN:
@@ -769,6 +864,7 @@ void kds_host_init(struct kds_host *h, const struct kds_host_config *c, int64_t 
 {
 	struct kdt_config tc = {
 		.carrier = c->carrier,
+		.net = c->net,
 		.role = KDP_HOST,
 		.ack_ms = c->ack_ms,
 		.resets = c->resets ? c->resets : c->carrier->rules->reset_tries,
@@ -788,7 +884,7 @@ size_t kds_host_feed(struct kds_host *h, struct kdp_span in, int64_t now_ms)
 	if (h->queue_count)
 		return 0;
 	n = kdt_feed(&h->kdt, in, now_ms);
-	if (n && h->req_phase == KDS_REQ_ACKED)
+	if (n && h->req_phase == KDS_REQ_ACKED && !kdp_link_patience_ms(link_of(h)))
 		h->req_deadline_ms = min64(now_ms + REPLY_WAIT_MS, h->req_limit_ms);
 	return n;
 }

@@ -57,6 +57,7 @@ struct kds_host_event {
 
 struct kds_host_config {
 	const struct kdt_carrier *carrier;
+	struct kdn *net;      /* kdt_kdnet: initialised, owned by the caller */
 	uint32_t ack_ms;      /* 0: the carrier's own; more on slow lines */
 	uint32_t resets;      /* RESETs while looking for the target; 0: no
 	                       * limit, but they become rare */
@@ -108,9 +109,11 @@ struct kds_host {
 	enum kds_request_phase req_phase;
 	enum kds_request_owner req_owner;
 	bool req_again;            /* sent again after a RESET */
+	unsigned req_asks;         /* so often was its reply asked for again */
 	uint32_t req_api;
 	uint8_t req[KDP_MAX_PAYLOAD];
 	size_t req_len;
+	int64_t req_sent_ms;
 	int64_t req_deadline_ms;   /* reply; moves while bytes come in */
 	int64_t req_limit_ms;      /* reply; does not move */
 

@@ -130,6 +130,14 @@ void kds_ops_add(struct kds_client *c, uint16_t type, uint32_t id, struct kdp_sp
 
 /* ---- exchanges -------------------------------------------------------- */
 
+/* Bytes of memory in one exchange. */
+static uint32_t chunk_of(const struct kds_client *c, const struct kds_op *op)
+{
+	size_t most = c->target->host.kdt.carrier->max_payload - KDP_MANIPULATE_LEN;
+
+	return op->left < most ? (uint32_t)op->left : (uint32_t)most;
+}
+
 static uint32_t memory_api(uint8_t space, bool write)
 {
 	if (space == KDW_PHYSICAL)
@@ -143,7 +151,7 @@ static int request_memory(struct kds_client *c, struct kds_op *op)
 {
 	struct kds_host *h = &c->target->host;
 	bool write = op->type == KDW_WRITE;
-	uint32_t count = op->left < KDP_MANIPULATE_DATA ? (uint32_t)op->left : KDP_MANIPULATE_DATA;
+	uint32_t count = chunk_of(c, op);
 	struct kdp_manipulate m = { .api = memory_api(op->space, write),
 				    .processor = h->processor,
 				    .processor_level = h->processor_level,
@@ -292,7 +300,7 @@ static void read_reply(struct kds_client *c, struct kds_op *op, const struct kdp
 
 static void write_reply(struct kds_client *c, struct kds_op *op, const struct kdp_manipulate *m)
 {
-	uint32_t asked = op->left < KDP_MANIPULATE_DATA ? (uint32_t)op->left : KDP_MANIPULATE_DATA;
+	uint32_t asked = chunk_of(c, op);
 	/* Some stubs count the bytes in another field: success means all. */
 	uint32_t done = kdp_status_ok(m->status)   ? asked
 			: m->memory.actual < asked ? m->memory.actual

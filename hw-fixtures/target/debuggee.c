@@ -532,7 +532,8 @@ static void handle(struct tgt_debuggee *d, const struct kdp_event *ev, int64_t n
 	case KDP_EV_GAVE_UP:
 		got_gave_up(d, ev, now_ms);
 		break;
-	case KDP_EV_LOST: /* of hosts only */
+	case KDP_EV_LOST:    /* of hosts only */
+	case KDP_EV_CARRIER: /* for whoever drives the carrier */
 		break;
 	}
 }
