@@ -20,5 +20,5 @@ if HAVE_CMOCKA
 check_PROGRAMS += %D%/unit/test_host
 TESTS += %D%/unit/test_host
 %C%_unit_test_host_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
-%C%_unit_test_host_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CMOCKA_LIBS)
+%C%_unit_test_host_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 endif

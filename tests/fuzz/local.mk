@@ -36,8 +36,8 @@ fuzz_binaries = \
 %C%_fuzz_frame_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_host_SOURCES = %D%/fuzz_host.c %D%/replay.c
-%C%_replay_host_LDADD = libkdsrv.a libtransport.a libkdproto.a
-%C%_fuzz_host_LDADD = libkdsrv.a libtransport.a libkdproto.a
+%C%_replay_host_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
+%C%_fuzz_host_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 %C%_fuzz_host_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_link_SOURCES = %D%/fuzz_link.c %D%/replay.c
