@@ -1,8 +1,9 @@
 # Whoever links libdrivers.a also needs $(DRIVERS_LIBS).
 noinst_LIBRARIES += libdrivers.a
 DRIVERS_LIBS = $(SERIAL_LIBS)
-libdrivers_a_CPPFLAGS = $(AM_CPPFLAGS) $(SERIAL_CFLAGS)
+libdrivers_a_CPPFLAGS = $(AM_CPPFLAGS) $(SERIAL_CFLAGS) $(CAPTURE_CFLAGS)
 libdrivers_a_SOURCES = \
+	%D%/capture.c %D%/capture.h \
 	%D%/common.c %D%/common.h \
 	%D%/driver.h \
 	%D%/fake.c %D%/fake.h \

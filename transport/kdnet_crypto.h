@@ -24,7 +24,7 @@
 #define KDN_BLOCK         16
 #define KDN_MIN_DATAGRAM  38
 #define KDN_MAX_DATAGRAM  4096  /* larger ones are dropped unread */
-#define KDN_MAX_BODY      (KDN_MAX_DATAGRAM - KDN_HEADER_LEN - KDN_TAG_LEN - KDN_BLOCK)
+#define KDN_MAX_BODY      4056  /* as much as such a datagram holds */
 #define KDN_MAX_SEQ       0x00FFFFFFFFFFFFFFull
 #define KDN_KEY_TEXT_MAX  55    /* four words of 13 characters, three dots */
 
