@@ -5,6 +5,7 @@ include tests/transport.mk
 include tests/drivers.mk
 include tests/kdsrv.mk
 include tests/kd.mk
+include tests/kdcap.mk
 include tests/target.mk
 include tests/fuzz/local.mk
 include tests/fault/local.mk

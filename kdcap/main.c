@@ -1,0 +1,36 @@
+/* kdcap: captures, decodes and replays kernel debugging.
+ * SPDX-License-Identifier: MIT */
+#include <config.h>
+
+#include <signal.h>
+
+#include "kdcap/run.h"
+
+static void on_signal(int signal_number)
+{
+	(void)signal_number;
+	kcap_interrupted = 1;
+}
+
+/* Without SA_RESTART, so that whatever waits comes back and looks. A second
+ * signal ends the program at once. */
+static void catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	struct kcap_options o;
+	int code = kcap_options_parse(&o, argc, argv);
+
+	if (code < 0) {
+		catch_signals();
+		code = kcap_run(&o);
+	}
+	kcap_options_wipe(&o);
+	return code;
+}
