@@ -207,6 +207,14 @@ void kdp_link_ask_again(struct kdp_link *l)
 	push_control(l, KDP_RESEND, 0);
 }
 
+void kdp_link_repeat(struct kdp_link *l, int64_t now_ms)
+{
+	if (l->tx_state != KDP_TX_WAIT_ACK)
+		return;
+	l->send_data = true;
+	l->deadline_ms = now_ms + l->ack_ms;
+}
+
 void kdp_link_restart(struct kdp_link *l)
 {
 	tx_idle(l);
@@ -423,8 +431,7 @@ static void got_resend(struct kdp_link *l, int64_t now_ms)
 			host_lost(l);
 			return;
 		}
-		l->send_data = true;
-		l->deadline_ms = now_ms + l->ack_ms;
+		kdp_link_repeat(l, now_ms);
 	} else if (l->role == KDP_TARGET && l->rules->idle_resend) {
 		push_event(l, (struct kdp_event){ .kind = KDP_EV_RESEND });
 	}

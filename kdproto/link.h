@@ -230,6 +230,9 @@ void kdp_link_reset_cancel(struct kdp_link *l);
 /* Host: asks the target for its unacknowledged packet, if it has one. For
  * carriers whose idle targets do not answer it (see idle_resend). */
 void kdp_link_ask_again(struct kdp_link *l);
+/* Target: the debugger can be reached again: a packet that waits for its ACK is
+ * repeated at once. */
+void kdp_link_repeat(struct kdp_link *l, int64_t now_ms);
 /* Host: another boot of the target: its ids are the first ones again; a pending
  * packet is dropped without event. */
 void kdp_link_restart(struct kdp_link *l);

@@ -62,6 +62,7 @@ int kdn_init(struct kdn *n, const struct kdn_config *c, int64_t now_ms)
 	n->version = c->role == KDP_TARGET ? c->version : VERSION_UNKNOWN;
 	n->host_pokes = c->host_pokes;
 	n->host_poke_ms = c->host_pokes ? now_ms : KDP_NEVER;
+	n->poke_every_ms = c->poke_ms ? c->poke_ms : KDN_POKE_MS;
 	n->target = c->target;
 	n->configured_host = c->host;
 	n->heard_ms = now_ms;
@@ -421,8 +422,9 @@ void kdn_tick(struct kdn *n, int64_t now_ms)
 		/* Until a host has proved that it has the key, it may have
 		 * missed the ping. */
 		n->send_ping = kdn_crypto_has_session(n->now) && !n->confirmed;
-		n->send_poke = true;
-		n->poke_ms = now_ms + KDN_POKE_MS;
+		n->send_poke = !kdn_address_is_zero(&n->configured_host) ||
+			       kdn_crypto_has_session(n->now);
+		n->poke_ms = now_ms + n->poke_every_ms;
 	}
 	if (n->role == KDP_HOST && now_ms >= n->host_poke_ms) {
 		n->send_host_poke = true;

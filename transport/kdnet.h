@@ -46,7 +46,10 @@ struct kdn_config {
 	uint8_t key[KDN_KEY_LEN];
 	bool host_pokes;             /* host: ask the target for a poke */
 	uint8_t version;             /* target: 2 to 5; host: ignored */
-	struct kdn_address target, host; /* target: what its pokes say */
+	uint32_t poke_ms;            /* target: 0: KDN_POKE_MS; host: ignored */
+	struct kdn_address target, host; /* target: what its pokes say. Without
+	                              * a host it pokes when it is asked to,
+	                              * until it has a session */
 };
 
 /* What a datagram turned out to be. */
@@ -83,6 +86,7 @@ struct kdn {
 	uint8_t nonce[KDN_NONCE_LEN], info[256], accepted[KDN_RESPONSE_LEN];
 	bool has_accepted;
 	uint64_t poke_seq;
+	uint32_t poke_every_ms;
 	int64_t poke_ms;
 
 	bool send_response, send_poke, send_ping, send_host_poke;
