@@ -229,7 +229,8 @@ void tgt_boot(struct tgt_debuggee *d)
 {
 	const struct tgt_image *img = d->config.image;
 
-	tgt_print(d, "kdtarget: kernel debugger using COM\n");
+	tgt_print(d, d->config.rules->trailer ? "kdtarget: kernel debugger using COM\n"
+	                                      : "kdtarget: kernel debugger using NET\n");
 	for (unsigned i = 0; i < TGT_MODULES; i++) {
 		if (img->module_used & 1u << i)
 			tgt_load(d, &img->modules[i], false);
@@ -559,15 +560,39 @@ static size_t feed_running(struct tgt_debuggee *d, struct kdp_span in)
 	return (size_t)(p - in.p) + 1;
 }
 
+/* What comes now is for the stop that is about to be. */
+static bool is_about_to_stop(const struct tgt_debuggee *d)
+{
+	return d->state == TGT_RUNNING && (d->break_pending || d->call != TGT_CALL_NONE);
+}
+
 size_t tgt_feed(struct tgt_debuggee *d, struct kdp_span in, int64_t now_ms)
 {
 	size_t n;
 
+	if (is_about_to_stop(d))
+		return 0;
 	if (d->state == TGT_RUNNING)
-		return d->break_pending || d->call != TGT_CALL_NONE ? 0 : feed_running(d, in);
+		return feed_running(d, in);
 	n = kdp_link_feed(&d->link, in, now_ms);
 	pull(d, now_ms);
 	return n;
+}
+
+bool tgt_feed_packet(struct tgt_debuggee *d, struct kdp_span packet, int64_t now_ms)
+{
+	if (is_about_to_stop(d))
+		return false;
+	if (d->state == TGT_RUNNING && packet.n != 1)
+		return true;
+	kdp_link_feed_packet(&d->link, packet, now_ms);
+	pull(d, now_ms);
+	return true;
+}
+
+void tgt_connected(struct tgt_debuggee *d, int64_t now_ms)
+{
+	kdp_link_repeat(&d->link, now_ms);
 }
 
 struct kdp_span tgt_tx(struct tgt_debuggee *d, int64_t now_ms)

@@ -51,6 +51,7 @@ struct tgt_config {
 	const struct kdp_link_rules *rules;
 	uint32_t ack_ms; /* 0: as the rules say */
 	bool wait;       /* the boot ends in a break */
+	uint32_t max_data; /* most data in a reply to a read; 0: a packet full */
 	/* Optional: sees each payload before it goes, may change it, and
 	 * returns its new length (at most KDP_MAX_PAYLOAD); 0: do not send. */
 	size_t (*filter)(void *filter_data, uint16_t type, uint8_t *payload, size_t len);
@@ -151,6 +152,11 @@ void tgt_boot(struct tgt_debuggee *d);
 /* Received bytes; returns how many were taken. The rest, if any, must be
  * offered again after tgt_next. */
 size_t tgt_feed(struct tgt_debuggee *d, struct kdp_span in, int64_t now_ms);
+/* For carriers that keep packets apart: one packet or break-in byte. False: not
+ * taken, offer it again after tgt_next. */
+bool tgt_feed_packet(struct tgt_debuggee *d, struct kdp_span packet, int64_t now_ms);
+/* A debugger has come to the other end of the carrier. */
+void tgt_connected(struct tgt_debuggee *d, int64_t now_ms);
 /* As kdp_link_tx and kdp_link_tx_done. */
 struct kdp_span tgt_tx(struct tgt_debuggee *d, int64_t now_ms);
 void tgt_tx_done(struct tgt_debuggee *d, size_t n, int64_t now_ms);

@@ -186,6 +186,18 @@ const struct hostile hostile_kinds[] = {
 	  .plant = plant_frame_loop },
 	{ .name = "repeats", .help = "each packet is sent fifty times", .copies = 50 },
 	{ .name = "babble", .help = "text without end around the packets", .babble = true },
+	{ .name = "bad-tags",
+	  .help = "KDNET: twenty bad copies before each datagram",
+	  .net = HOSTILE_NET_BAD_TAGS },
+	{ .name = "reflected",
+	  .help = "KDNET: sends back what it receives",
+	  .net = HOSTILE_NET_REFLECT },
+	{ .name = "replayed",
+	  .help = "KDNET: repeats its last 16 datagrams before each",
+	  .net = HOSTILE_NET_REPLAY },
+	{ .name = "truncated",
+	  .help = "KDNET: pieces of each datagram before it",
+	  .net = HOSTILE_NET_TRUNCATE },
 	{ .name = NULL },
 };
 

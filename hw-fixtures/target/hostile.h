@@ -6,6 +6,15 @@
 
 #include "hw-fixtures/target/machine_sim.h"
 
+/* What is wrong with the datagrams themselves; of KDNET only. */
+enum hostile_net {
+	HOSTILE_NET_NONE,
+	HOSTILE_NET_BAD_TAGS,
+	HOSTILE_NET_REFLECT,
+	HOSTILE_NET_REPLAY,
+	HOSTILE_NET_TRUNCATE,
+};
+
 struct hostile {
 	const char *name;
 	const char *help;
@@ -17,6 +26,7 @@ struct hostile {
 	unsigned copies;
 	/* Sends text without end between packets. */
 	bool babble;
+	enum hostile_net net;
 };
 
 /* Ended by a NULL name. */

@@ -19,6 +19,7 @@ enum {
 	SLICE_INSNS = 2000,
 	BUGCHECK_CODE = 0xDEADDEAD,
 	CHUNK = 4096,
+	NET_MAX_DATA = 1152 - KDP_MANIPULATE_LEN, /* fits any path */
 };
 
 /* Something that happens again and again; every_ms 0: never. */
@@ -30,7 +31,8 @@ struct timer {
 struct program {
 	struct options o;
 	struct kdp_link_rules rules;
-	struct carrier carrier;
+	struct carrier carrier; /* unless on a network */
+	struct net net;
 	struct sim sim;
 	struct tgt_debuggee debuggee;
 	struct timer print, module, int3;
@@ -114,6 +116,7 @@ static bool boot(struct program *p, int64_t now_ms)
 		.rules = &p->rules,
 		.ack_ms = p->o.ack_timeout_ms,
 		.wait = p->o.wait,
+		.max_data = p->o.on == ON_NET ? NET_MAX_DATA : 0,
 		.filter = filter,
 		.filter_data = p,
 	};
@@ -143,6 +146,10 @@ static bool reboot(struct program *p, int64_t now_ms)
 {
 	count(p);
 	sim_free(&p->sim);
+	if (p->o.on == ON_NET && !net_restart(&p->net, now_ms)) {
+		fputs("kdtarget: no random numbers\n", stderr);
+		return false;
+	}
 	return boot(p, now_ms);
 }
 
@@ -166,6 +173,10 @@ static size_t put_bytes(struct program *p, const void *buf, size_t n, int64_t no
 
 	if (p->o.silent)
 		return n;
+	if (p->o.on == ON_NET) {
+		net_send(&p->net, kdp_span(buf, n));
+		return n;
+	}
 	done = carrier_write(&p->carrier, buf, n, now_ms);
 	p->bytes_out += done;
 	return done;
@@ -229,6 +240,8 @@ static void transmit(struct program *p, int64_t now_ms)
 {
 	if (p->o.plain_text || !send_garbage(p, now_ms))
 		return;
+	if (p->o.on == ON_NET)
+		net_flush(&p->net);
 	for (;;) {
 		struct kdp_span unit = tgt_tx(&p->debuggee, now_ms);
 		size_t n;
@@ -242,10 +255,30 @@ static void transmit(struct program *p, int64_t now_ms)
 	}
 }
 
-static void receive(struct program *p)
+/* One datagram a call: the next must not overtake what it says. */
+static void receive_datagram(struct program *p, int64_t now_ms)
+{
+	struct kdp_span body;
+	bool connected;
+
+	if (p->in_at < p->in_have || !net_receive(&p->net, &body, &connected, now_ms))
+		return;
+	if (connected)
+		tgt_connected(&p->debuggee, now_ms);
+	p->in_at = 0;
+	p->in_have = p->o.silent ? 0 : body.n;
+	if (p->in_have)
+		memcpy(p->in, body.p, body.n);
+}
+
+static void receive(struct program *p, int64_t now_ms)
 {
 	long n;
 
+	if (p->o.on == ON_NET) {
+		receive_datagram(p, now_ms);
+		return;
+	}
 	if (carrier_accept(&p->carrier))
 		p->garbage_left = p->o.garbage_first;
 	if (p->carrier.fd < 0 || p->in_at < p->in_have)
@@ -264,8 +297,12 @@ static void feed(struct program *p, int64_t now_ms)
 {
 	while (p->in_at < p->in_have) {
 		struct kdp_span rest = kdp_span(p->in + p->in_at, p->in_have - p->in_at);
-		size_t n = tgt_feed(&p->debuggee, rest, now_ms);
+		size_t n;
 
+		if (p->o.on == ON_NET)
+			n = tgt_feed_packet(&p->debuggee, rest, now_ms) ? rest.n : 0;
+		else
+			n = tgt_feed(&p->debuggee, rest, now_ms);
 		if (!n)
 			break;
 		p->in_at += n;
@@ -413,6 +450,8 @@ static int poll_timeout(const struct program *p, int64_t now_ms)
 		due = p->slice_ms;
 	if (p->carrier.blocked && p->carrier.kind == CARRIER_PTY && now_ms + 100 < due)
 		due = now_ms + 100;
+	if (p->o.on == ON_NET && kdn_deadline(&p->net.kdn) < due)
+		due = kdn_deadline(&p->net.kdn);
 	/* Signals and timers must not wait for a debugger that never comes. */
 	wait = due - now_ms;
 	return wait < 0 ? 0 : wait > 1000 ? 1000 : (int)wait;
@@ -422,7 +461,9 @@ static void wait_for_work(struct program *p, int64_t now_ms, const sigset_t *unb
 {
 	int timeout_ms = poll_timeout(p, now_ms);
 	struct timespec timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
-	struct pollfd pfd = { .fd = carrier_poll_fd(&p->carrier), .events = POLLIN };
+	struct pollfd pfd = { .events = POLLIN };
+
+	pfd.fd = p->o.on == ON_NET ? p->net.fd : carrier_poll_fd(&p->carrier);
 
 	/* What was received and not taken must be taken first. */
 	if (p->in_at < p->in_have)
@@ -437,9 +478,11 @@ static void run(struct program *p, const sigset_t *unblocked)
 	while (!got_stop) {
 		int64_t now_ms = clock_ms();
 
-		receive(p);
+		receive(p, now_ms);
 		feed(p, now_ms);
 		tgt_tick(&p->debuggee, now_ms);
+		if (p->o.on == ON_NET)
+			kdn_tick(&p->net.kdn, now_ms);
 		if (!run_machine(p, now_ms))
 			return;
 		show_stats(p);
@@ -451,24 +494,43 @@ static void run(struct program *p, const sigset_t *unblocked)
 	}
 }
 
+static void print_net_stats(const struct net *n)
+{
+	const struct kdn_stats *s = &n->kdn.stats;
+
+	printf(",\"net\":{\"datagrams_received\":%" PRIu64 ",\"datagrams_sent\":%" PRIu64
+	       ",\"not_sent\":%" PRIu64 ",\"foreign\":%" PRIu64 ",\"denied\":%" PRIu64
+	       ",\"early\":%" PRIu64 ",\"reflected\":%" PRIu64 ",\"replayed\":%" PRIu64
+	       ",\"pokes\":%" PRIu64 ",\"host_pokes\":%" PRIu64 ",\"responses\":%" PRIu64
+	       ",\"pings\":%" PRIu64 "}",
+	       s->rx, s->tx, n->unsent, s->rx_foreign, s->rx_denied, s->rx_early,
+	       s->rx_reflected, s->rx_replayed, s->pokes, s->host_pokes, s->responses, s->pings);
+}
+
 static void print_stats(struct program *p)
 {
 	const struct tgt_counters *t = &p->totals;
+	bool net = p->o.on == ON_NET;
 
 	count(p);
 	printf("{\"boots\":%" PRIu64 ",\"stops\":%" PRIu64 ",\"packets_sent\":%" PRIu64
 	       ",\"packets_received\":%" PRIu64 ",\"retransmissions_sent\":%" PRIu64
 	       ",\"retransmissions_received\":%" PRIu64 ",\"bad_received\":%" PRIu64
-	       ",\"bytes_sent\":%" PRIu64 ",\"bytes_received\":%" PRIu64 "}\n",
+	       ",\"bytes_sent\":%" PRIu64 ",\"bytes_received\":%" PRIu64,
 	       p->boots, t->stops, t->sent, t->received, t->repeated, t->duplicate, t->bad,
-	       p->bytes_out, p->bytes_in);
+	       net ? p->net.bytes_out : p->bytes_out, net ? p->net.bytes_in : p->bytes_in);
+	if (net)
+		print_net_stats(&p->net);
+	puts("}");
 }
 
 static bool open_carrier(struct program *p)
 {
 	bool ok;
 
-	if (p->o.on == ON_UNIX)
+	if (p->o.on == ON_NET)
+		ok = net_open(&p->net, &p->o.net, clock_ms());
+	else if (p->o.on == ON_UNIX)
 		ok = carrier_open_unix(&p->carrier, p->o.address);
 	else if (p->o.on == ON_TCP)
 		ok = carrier_open_tcp(&p->carrier, p->o.address);
@@ -476,7 +538,8 @@ static bool open_carrier(struct program *p)
 		ok = carrier_open_pty(&p->carrier, p->o.address);
 	if (ok) {
 		p->garbage_left = p->o.garbage_first;
-		printf("kdtarget: ready on %s\n", p->carrier.name);
+		printf("kdtarget: ready on %s\n",
+		       p->o.on == ON_NET ? p->net.name : p->carrier.name);
 		fflush(stdout);
 	}
 	return ok;
@@ -503,7 +566,7 @@ static int run_program(struct program *p)
 	sigset_t unblocked;
 	bool ok;
 
-	p->rules = kdp_rules_com;
+	p->rules = p->o.on == ON_NET ? kdp_rules_kdnet : kdp_rules_com;
 	if (p->o.tries)
 		p->rules.target_tries = p->rules.target_tries_new = p->o.tries;
 	catch_signals(&unblocked);
@@ -513,6 +576,7 @@ static int run_program(struct program *p)
 	if (ok && p->o.stats)
 		print_stats(p);
 	carrier_close(&p->carrier);
+	net_close(&p->net);
 	sim_free(&p->sim);
 	return ok && got_stop ? 0 : 1;
 }
@@ -530,8 +594,10 @@ int main(int argc, char **argv)
 		fputs("kdtarget: not enough memory\n", stderr);
 		return 1;
 	}
-	p->carrier.fd = p->carrier.listen_fd = p->carrier.slave_fd = -1;
+	p->carrier.fd = p->carrier.listen_fd = p->carrier.slave_fd = p->net.fd = -1;
 	p->o = o;
+	p->net.silent = o.silent;
+	p->net.hostile = o.hostile ? o.hostile->net : HOSTILE_NET_NONE;
 	status = run_program(p);
 	free(p);
 	return status;

@@ -3,11 +3,12 @@
 #define HW_FIXTURES_TARGET_KDTARGET_H
 
 #include "hw-fixtures/target/carrier.h"
-#include "hw-fixtures/target/hostile.h"
+#include "hw-fixtures/target/net.h"
 
 struct options {
-	enum { NO_CARRIER, ON_UNIX, ON_TCP, ON_PTY } on;
+	enum { NO_CARRIER, ON_UNIX, ON_TCP, ON_PTY, ON_NET } on;
 	const char *address; /* of the carrier; may be NULL for a pty */
+	struct net_options net;
 	uint16_t machine;
 	const struct tgt_quirks *quirks;
 	const struct hostile *hostile; /* NULL: well-behaved */
@@ -18,6 +19,7 @@ struct options {
 	uint32_t garbage_first, drop_acks;
 	uint32_t no_reply_to; /* an API number; 0: none */
 	bool wait, wrong_baud, plain_text, silent, stats, prompt_once, file_io_once;
+	bool no_configured_host;
 };
 
 /* Fills *o from the command line. Returns -1 to go on, or the exit status. */

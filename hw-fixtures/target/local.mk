@@ -18,8 +18,9 @@ kdtarget_SOURCES = \
 	%D%/carrier.c %D%/carrier.h \
 	%D%/hostile.c %D%/hostile.h \
 	%D%/kdtarget.c %D%/kdtarget.h \
+	%D%/net.c %D%/net.h \
 	%D%/options.c
-kdtarget_LDADD = libmachinesim.a libdebuggee.a libkdproto.a
+kdtarget_LDADD = libmachinesim.a libdebuggee.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 dist_noinst_SCRIPTS += %D%/run-qemu.sh
 EXTRA_DIST += %D%/README.md
 

@@ -9,12 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MEMORY_MAX_MIB = 512, HOUR_MS = 3600 * 1000 };
+enum { MEMORY_MAX_MIB = 512, HOUR_MS = 3600 * 1000, BIND_SAME = 65536 };
 
 enum {
 	OPT_UNIX = 256,
 	OPT_TCP,
 	OPT_PTY,
+	OPT_NET_VERSION,
+	OPT_POKE_EVERY,
+	OPT_POKE_CONFIGURED,
+	OPT_NO_CONFIGURED_HOST,
 	OPT_MACHINE,
 	OPT_QUIRK,
 	OPT_HOSTILE,
@@ -43,6 +47,10 @@ static const struct option longs[] = {
 	{ "unix", required_argument, NULL, OPT_UNIX },
 	{ "tcp", required_argument, NULL, OPT_TCP },
 	{ "pty", optional_argument, NULL, OPT_PTY },
+	{ "net-version", required_argument, NULL, OPT_NET_VERSION },
+	{ "poke-every", required_argument, NULL, OPT_POKE_EVERY },
+	{ "poke-configured", no_argument, NULL, OPT_POKE_CONFIGURED },
+	{ "no-configured-host", no_argument, NULL, OPT_NO_CONFIGURED_HOST },
 	{ "machine", required_argument, NULL, OPT_MACHINE },
 	{ "quirk", required_argument, NULL, OPT_QUIRK },
 	{ "hostile", required_argument, NULL, OPT_HOSTILE },
@@ -69,12 +77,18 @@ static const struct option longs[] = {
 };
 
 static const char usage[] =
-    "usage: kdtarget {--unix PATH | --tcp [ADDR:]PORT | --pty[=LINK]} [options]\n"
-    "A simulated Windows-like machine that is debugged over its serial port.\n"
+    "usage: kdtarget {--unix PATH | --tcp [ADDR:]PORT | --pty[=LINK] | -k NET} [options]\n"
+    "A simulated Windows-like machine that is debugged over a serial port or a network.\n"
     "\n"
     "  --unix PATH            listen on a Unix socket\n"
     "  --tcp [ADDR:]PORT      listen on TCP; port 0 takes a free one\n"
     "  --pty[=LINK]           make a pty, and a symbolic link to it\n"
+    "  -k net:host=ADDR,port=N,key=W.X.Y.Z[,bind=ADDR][,bindport=N]\n"
+    "                         call the debugger there over UDP (KDNET)\n"
+    "  --net-version 2|4|5    version of KDNET (5)\n"
+    "  --poke-every MS        call so often (3000)\n"
+    "  --poke-configured      call host=, too, while another debugger has the session\n"
+    "  --no-configured-host   no host=: wait for a debugger to call\n"
     "  --machine amd64|x86    the CPU (amd64)\n"
     "  --quirk windows|reactos|bootloader\n"
     "                         whose habits to have (windows)\n"
@@ -86,7 +100,7 @@ static const char usage[] =
     "  --int3-every MS        run into a hard-coded breakpoint so often (0: never)\n"
     "  --prompt-once          ask the debugger's user something after the boot\n"
     "  --file-io-once         ask the debugger for a file after the boot\n"
-    "  --ack-timeout-ms N     repeat a packet after so long (250)\n"
+    "  --ack-timeout-ms N     repeat a packet after so long (250; KDNET: 1000)\n"
     "  --tries N              transmissions before giving up (5, then 20)\n"
     "  --stats                print counters as one line of JSON at the end\n"
     "\n"
@@ -150,13 +164,131 @@ static int set_machine(struct options *o)
 static int set_carrier(struct options *o, int on)
 {
 	if (o->on != NO_CARRIER) {
-		fputs("kdtarget: only one of --unix, --tcp and --pty can be given\n", stderr);
+		fputs("kdtarget: only one of --unix, --tcp, --pty and -k can be given\n", stderr);
 		return 2;
 	}
 	o->on = on;
 	o->address = optarg;
 	return -1;
 }
+
+/* ---- -k net:... ------------------------------------------------------- */
+
+static int bad_net(const char *key, const char *value, const char *why)
+{
+	fprintf(stderr, "kdtarget: -k net: %s=%s: %s\n", key, value, why);
+	return 2;
+}
+
+static int set_net_port(const char *key, const char *value, unsigned min, unsigned *out)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 10);
+
+	if (*value < '0' || *value > '9' || *end || n < min || n > 65535)
+		return bad_net(key, value, "must be a port number up to 65535");
+	*out = (unsigned)n;
+	return -1;
+}
+
+static int set_net_host(const char *key, const char *value, char *out, size_t cap)
+{
+	size_t n = strlen(value);
+
+	if (!n || n >= cap)
+		return bad_net(key, value, n ? "too long" : "is empty");
+	memcpy(out, value, n + 1);
+	return -1;
+}
+
+static int set_net_key(struct net_options *net, const char *text)
+{
+	char error[256];
+
+	if (kdn_key_parse(net->key, text, error, sizeof(error)) == KD_OK)
+		return -1;
+	fprintf(stderr, "kdtarget: -k net: %s\n", error);
+	return 2;
+}
+
+static int set_net_item(struct net_options *net, const char *item, bool *has_key)
+{
+	const char *value = strchr(item, '=');
+	size_t n = value ? (size_t)(value++ - item) : 0;
+
+	if (n == 4 && !strncmp(item, "host", n))
+		return set_net_host("host", value, net->host, sizeof(net->host));
+	if (n == 4 && !strncmp(item, "bind", n))
+		return set_net_host("bind", value, net->bind, sizeof(net->bind));
+	if (n == 4 && !strncmp(item, "port", n))
+		return set_net_port("port", value, 1, &net->port);
+	if (n == 8 && !strncmp(item, "bindport", n))
+		return set_net_port("bindport", value, 0, &net->bind_port);
+	if (n == 3 && !strncmp(item, "key", n)) {
+		*has_key = true;
+		return set_net_key(net, value);
+	}
+	fprintf(stderr, "kdtarget: -k net: %s: must be host=, port=, key=, bind= or bindport=\n",
+	        item);
+	return 2;
+}
+
+static int set_net(struct options *o)
+{
+	char text[1024], *item, *rest = text;
+	int status = set_carrier(o, ON_NET);
+	bool has_key = false;
+
+	if (status >= 0)
+		return status;
+	if (strncmp(optarg, "net:", 4) || strlen(optarg) >= sizeof(text)) {
+		fprintf(stderr, "kdtarget: -k %.80s: must be net:host=ADDR,port=N,key=W.X.Y.Z\n",
+		        optarg);
+		return 2;
+	}
+	strcpy(text, optarg + 4);
+	o->net.bind_port = BIND_SAME;
+	while (status < 0 && (item = strsep(&rest, ",")))
+		status = set_net_item(&o->net, item, &has_key);
+	if (status >= 0)
+		return status;
+	if (o->net.port && has_key) {
+		if (o->net.bind_port == BIND_SAME)
+			o->net.bind_port = o->net.port;
+		return -1;
+	}
+	fputs("kdtarget: -k net: port= and key= are needed\n", stderr);
+	return 2;
+}
+
+static int set_net_version(struct options *o)
+{
+	if (strlen(optarg) != 1 || !strchr("245", *optarg))
+		return bad("net-version", optarg, "2, 4 or 5");
+	o->net.version = (uint8_t)(*optarg - '0');
+	return -1;
+}
+
+/* What the options mean together. */
+static int check_net(const struct options *o)
+{
+	const char *wrong = NULL;
+
+	if (o->on != ON_NET && o->hostile && o->hostile->net)
+		wrong = "this kind of --hostile is for -k net: only";
+	else if (o->on == ON_NET && (o->wrong_baud || o->plain_text || o->garbage_first))
+		wrong = "--wrong-baud, --plain-text and --garbage-first are not for -k net:";
+	else if (o->on == ON_NET && !*o->net.host && !o->no_configured_host)
+		wrong = "-k net: needs host=, or --no-configured-host";
+	else if (o->no_configured_host && (o->on != ON_NET || *o->net.host))
+		wrong = "--no-configured-host is for -k net: without host=";
+	if (!wrong)
+		return -1;
+	fprintf(stderr, "kdtarget: %s\n", wrong);
+	return 2;
+}
+
+/* ---- the rest --------------------------------------------------------- */
 
 static int set_flag(struct options *o, int c)
 {
@@ -167,6 +299,8 @@ static int set_flag(struct options *o, int c)
 	o->stats |= c == OPT_STATS;
 	o->prompt_once |= c == OPT_PROMPT_ONCE;
 	o->file_io_once |= c == OPT_FILE_IO_ONCE;
+	o->no_configured_host |= c == OPT_NO_CONFIGURED_HOST;
+	o->net.poke_configured |= c == OPT_POKE_CONFIGURED;
 	return -1;
 }
 
@@ -175,6 +309,8 @@ static int set_number(struct options *o, int c, const char *name)
 	switch (c) {
 	case OPT_MEMORY:
 		return number32(name, &o->memory_mib, 10, 1, MEMORY_MAX_MIB);
+	case OPT_POKE_EVERY:
+		return number32(name, &o->net.poke_every_ms, 10, 1, HOUR_MS);
 	case OPT_SEED:
 		return number(name, &o->seed, 10, 0, UINT64_MAX);
 	case OPT_ACK_TIMEOUT:
@@ -205,6 +341,10 @@ static int set_option(struct options *o, int c, const char *name)
 		return set_carrier(o, ON_TCP);
 	case OPT_PTY:
 		return set_carrier(o, ON_PTY);
+	case 'k':
+		return set_net(o);
+	case OPT_NET_VERSION:
+		return set_net_version(o);
 	case OPT_MACHINE:
 		return set_machine(o);
 	case OPT_QUIRK:
@@ -229,8 +369,9 @@ int options_parse(struct options *o, int argc, char **argv)
 
 	*o = (struct options){ .machine = KDP_MACHINE_AMD64,
 		               .quirks = &tgt_quirks_windows,
+		               .net = { .version = 5 },
 		               .memory_mib = 16 };
-	while ((c = getopt_long(argc, argv, "", longs, &at)) != -1) {
+	while ((c = getopt_long(argc, argv, "k:", longs, &at)) != -1) {
 		if (c == '?')
 			return 2;
 		status = set_option(o, c, longs[at].name);
@@ -242,8 +383,9 @@ int options_parse(struct options *o, int argc, char **argv)
 		return 2;
 	}
 	if (o->on == NO_CARRIER) {
-		fputs("kdtarget: one of --unix, --tcp and --pty is needed; see --help\n", stderr);
+		fputs("kdtarget: one of --unix, --tcp, --pty and -k is needed; see --help\n",
+		      stderr);
 		return 2;
 	}
-	return -1;
+	return check_net(o);
 }

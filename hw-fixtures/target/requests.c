@@ -42,8 +42,8 @@ typedef size_t write_fn(void *m, uint64_t address, const uint8_t *buf, size_t n)
 
 static void do_read(struct tgt_debuggee *d, struct kdp_manipulate *m, read_fn *fn)
 {
-	uint32_t want =
-	    m->memory.count < KDP_MANIPULATE_DATA ? m->memory.count : KDP_MANIPULATE_DATA;
+	uint32_t most = d->config.max_data ? d->config.max_data : KDP_MANIPULATE_DATA;
+	uint32_t want = m->memory.count < most ? m->memory.count : most;
 	size_t n = fn(d->config.machine_data, m->memory.address, d->scratch, want);
 
 	m->memory.actual = (uint32_t)n;

@@ -163,11 +163,11 @@ class Host:
         """The next state change that is no load."""
         return self.wait(STATE)
 
-    def read(self, address, n, api=0x3130):
+    def read(self, address, n, api=0x3130, piece=2048):
         """All that can be read of n bytes."""
         out = b''
         while len(out) < n:
-            want = min(n - len(out), 2048)
+            want = min(n - len(out), piece)
             _, union, data = self.request(api, struct.pack('<QI', address + len(out), want))
             got = struct.unpack('<I', union[12:16])[0]
             out += data[:got]
@@ -196,7 +196,7 @@ class Session:
     that is broken into."""
 
     def __init__(self, path, wide=True, waits=True):
-        self.host, self.wide = Host.unix(path), wide
+        self.host, self.wide = path if isinstance(path, Host) else Host.unix(path), wide
         if not waits:
             self.host.wait(DEBUG_IO)
         self.state = self.host.stop() if waits else self.host.break_in()

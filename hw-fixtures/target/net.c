@@ -1,0 +1,301 @@
+/* kdtarget's end of a network. SPDX-License-Identifier: MIT */
+#include <config.h>
+
+#include "hw-fixtures/target/net.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { BAD_TAGS = 20, PIECES = 16 };
+
+/* ---- opening ---------------------------------------------------------- */
+
+static bool complain(const char *what, const char *why)
+{
+	fprintf(stderr, "kdtarget: %s: %s\n", what, why);
+	return false;
+}
+
+/* An empty host is any address of the own ones. */
+static bool resolve(struct net_peer *out, int family, const char *host, unsigned port)
+{
+	struct addrinfo hints = { .ai_family = family,
+		                  .ai_socktype = SOCK_DGRAM,
+		                  .ai_flags = AI_NUMERICSERV | AI_PASSIVE },
+	                *found;
+	char service[8];
+	int err;
+
+	snprintf(service, sizeof(service), "%u", port);
+	err = getaddrinfo(*host ? host : NULL, service, &hints, &found);
+	if (err)
+		return complain(*host ? host : "UDP", gai_strerror(err));
+	memcpy(&out->address, found->ai_addr, found->ai_addrlen);
+	out->len = found->ai_addrlen;
+	freeaddrinfo(found);
+	return true;
+}
+
+static void to_kdnet(struct kdn_address *out, const struct net_peer *peer)
+{
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+
+	memset(out, 0, sizeof(*out));
+	if (peer->address.ss_family == AF_INET6) {
+		memcpy(&v6, &peer->address, sizeof(v6));
+		memcpy(out->ip, &v6.sin6_addr, 16);
+		out->port = ntohs(v6.sin6_port);
+		return;
+	}
+	out->ip[10] = out->ip[11] = 0xFF;
+	if (!peer->len)
+		return;
+	memcpy(&v4, &peer->address, sizeof(v4));
+	memcpy(out->ip + 12, &v4.sin_addr, 4);
+	out->port = ntohs(v4.sin_port);
+}
+
+static bool make_socket(struct net *n, const struct net_peer *own)
+{
+	const int on = 1, off = 0;
+
+	n->fd = socket(own->address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (n->fd < 0)
+		return false;
+	/* Targets on USB know their host by its broadcast address only. */
+	setsockopt(n->fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on));
+	if (own->address.ss_family == AF_INET6)
+		setsockopt(n->fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+	return bind(n->fd, (const struct sockaddr *)&own->address, own->len) == 0;
+}
+
+/* The address that datagrams to the host leave from. */
+static void find_own_address(struct net_peer *own, const struct net_peer *host)
+{
+	struct net_peer found = { .len = sizeof(found.address) };
+	const int on = 1;
+	int fd = socket(host->address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof(on));
+	if (connect(fd, (const struct sockaddr *)&host->address, host->len) == 0 &&
+	    getsockname(fd, (struct sockaddr *)&found.address, &found.len) == 0)
+		*own = found;
+	close(fd);
+}
+
+static bool start_session_layer(struct net *n, const struct net_options *o, int64_t now_ms)
+{
+	struct kdn_config c = { .role = KDP_TARGET,
+		                .version = o->version,
+		                .poke_ms = o->poke_every_ms };
+	struct net_peer own = { .len = sizeof(own.address) };
+	unsigned port;
+
+	getsockname(n->fd, (struct sockaddr *)&own.address, &own.len);
+	to_kdnet(&c.target, &own);
+	port = c.target.port;
+	if (n->configured.len && !*o->bind)
+		find_own_address(&own, &n->configured);
+	to_kdnet(&c.target, &own);
+	c.target.port = (uint16_t)port;
+	to_kdnet(&c.host, &n->configured);
+	memcpy(c.key, o->key, sizeof(c.key));
+	snprintf(n->name, sizeof(n->name), "net:port=%u", port);
+	if (kdn_init(&n->kdn, &c, now_ms) == KD_OK)
+		return true;
+	return complain("KDNET", "not enough memory, or no random numbers");
+}
+
+bool net_open(struct net *n, const struct net_options *o, int64_t now_ms)
+{
+	struct net_peer own = { .len = 0 };
+	int family = AF_UNSPEC;
+	char what[32];
+
+	n->poke_configured = o->poke_configured;
+	if (*o->host) {
+		if (!resolve(&n->configured, AF_UNSPEC, o->host, o->port))
+			return false;
+		family = n->configured.address.ss_family;
+	} else if (!*o->bind) {
+		family = AF_INET6; /* which carries IPv4, too */
+	}
+	if (!resolve(&own, family, o->bind, o->bind_port))
+		return false;
+	snprintf(what, sizeof(what), "UDP port %u", o->bind_port);
+	if (!make_socket(n, &own))
+		return complain(what, strerror(errno));
+	return start_session_layer(n, o, now_ms);
+}
+
+void net_close(struct net *n)
+{
+	if (n->fd < 0)
+		return;
+	close(n->fd);
+	n->fd = -1;
+	kdn_free(&n->kdn);
+}
+
+bool net_restart(struct net *n, int64_t now_ms)
+{
+	n->session.len = 0;
+	return kdn_restart(&n->kdn, now_ms) == KD_OK;
+}
+
+/* ---- sending ---------------------------------------------------------- */
+
+/* What cannot be sent is lost, as any datagram may be. */
+static void put(struct net *n, const uint8_t *datagram, size_t len, const struct net_peer *to)
+{
+	ssize_t done =
+	    sendto(n->fd, datagram, len, 0, (const struct sockaddr *)&to->address, to->len);
+
+	if (done < 0)
+		n->unsent++;
+	else
+		n->bytes_out += len;
+}
+
+/* Copies of a datagram with one bit wrong each. */
+static void put_bad_tags(struct net *n, const uint8_t *datagram, size_t len,
+                         const struct net_peer *to)
+{
+	uint8_t copy[KDN_MAX_DATAGRAM];
+
+	for (size_t i = 0; i < BAD_TAGS; i++) {
+		memcpy(copy, datagram, len);
+		copy[KDN_HEADER_LEN + i * (len - KDN_HEADER_LEN) / BAD_TAGS] ^= 1 << i % 8;
+		put(n, copy, len, to);
+	}
+}
+
+static void put_recent(struct net *n, const uint8_t *datagram, size_t len,
+                       const struct net_peer *to)
+{
+	unsigned at = n->recent_count++ % NET_RECENT;
+
+	memcpy(n->recent[at].bytes, datagram, len);
+	n->recent[at].len = len;
+	for (unsigned i = 0; i < NET_RECENT && i < n->recent_count; i++)
+		put(n, n->recent[i].bytes, n->recent[i].len, to);
+}
+
+static void misbehave(struct net *n, const uint8_t *datagram, size_t len, const struct net_peer *to)
+{
+	if (n->hostile == HOSTILE_NET_BAD_TAGS)
+		put_bad_tags(n, datagram, len, to);
+	else if (n->hostile == HOSTILE_NET_REPLAY)
+		put_recent(n, datagram, len, to);
+	for (size_t i = 0; n->hostile == HOSTILE_NET_TRUNCATE && i < PIECES; i++)
+		put(n, datagram, len * i / PIECES, to);
+}
+
+static void put_datagram(struct net *n, const uint8_t *datagram, long len,
+                         const struct net_peer *to)
+{
+	if (len <= 0 || !to->len || n->silent)
+		return;
+	misbehave(n, datagram, (size_t)len, to);
+	put(n, datagram, (size_t)len, to);
+}
+
+/* The session's host, or who was configured while there is none. */
+static const struct net_peer *host_of(const struct net *n)
+{
+	return n->session.len ? &n->session : &n->configured;
+}
+
+static bool same_peer(const struct net_peer *a, const struct net_peer *b)
+{
+	struct kdn_address x, y;
+
+	to_kdnet(&x, a);
+	to_kdnet(&y, b);
+	return x.port == y.port && !memcmp(x.ip, y.ip, sizeof(x.ip));
+}
+
+static void flush_to(struct net *n, const struct net_peer *to)
+{
+	uint8_t datagram[KDN_MAX_DATAGRAM];
+	long len;
+
+	while ((len = kdn_next_datagram(&n->kdn, datagram, sizeof(datagram))) > 0) {
+		put_datagram(n, datagram, len, to);
+		if (n->poke_configured && datagram[5] == KDN_CONTROL &&
+		    !same_peer(to, &n->configured))
+			put_datagram(n, datagram, len, &n->configured);
+	}
+}
+
+void net_flush(struct net *n)
+{
+	flush_to(n, host_of(n));
+}
+
+void net_send(struct net *n, struct kdp_span body)
+{
+	uint8_t datagram[KDN_MAX_DATAGRAM];
+
+	put_datagram(n, datagram, kdn_seal_body(&n->kdn, datagram, sizeof(datagram), body),
+	             host_of(n));
+}
+
+/* ---- receiving -------------------------------------------------------- */
+
+/* Who has proved to be the host is the host from now on. */
+static void adopt_sender(struct net *n)
+{
+	struct kdn_address address;
+
+	if (!kdn_authentic(&n->kdn) || !kdn_ready(&n->kdn))
+		return;
+	n->session = n->sender;
+	to_kdnet(&address, &n->session);
+	kdn_set_current_host(&n->kdn, &address);
+}
+
+static bool is_new_key(struct net *n)
+{
+	enum kdn_news news;
+	bool found = false;
+
+	while ((news = kdn_next_news(&n->kdn)) != KDN_NEWS_NONE)
+		found |= news == KDN_NEWS_SESSION || news == KDN_NEWS_REKEYED;
+	return found;
+}
+
+bool net_receive(struct net *n, struct kdp_span *body, bool *connected, int64_t now_ms)
+{
+	uint8_t datagram[KDN_MAX_DATAGRAM + 1];
+	uint64_t asked = n->kdn.stats.host_pokes;
+	ssize_t len;
+
+	*body = kdp_span(NULL, 0);
+	*connected = false;
+	n->sender.len = sizeof(n->sender.address);
+	len = recvfrom(n->fd, datagram, sizeof(datagram), 0, (struct sockaddr *)&n->sender.address,
+	               &n->sender.len);
+	if (len < 0)
+		return false;
+	n->bytes_in += (size_t)len;
+	if (n->hostile == HOSTILE_NET_REFLECT)
+		put(n, datagram, (size_t)len, &n->sender);
+	if (len > KDN_MAX_DATAGRAM)
+		return true;
+	if (kdn_receive(&n->kdn, kdp_span(datagram, (size_t)len), body, now_ms) != KDN_GOT_BODY)
+		*body = kdp_span(NULL, 0);
+	if (n->kdn.stats.host_pokes != asked)
+		flush_to(n, &n->sender);
+	else
+		adopt_sender(n);
+	*connected = is_new_key(n);
+	return true;
+}

@@ -1,0 +1,62 @@
+/* kdtarget's end of a network: a KDNET target on a UDP socket.
+ * SPDX-License-Identifier: MIT
+ */
+#ifndef HW_FIXTURES_TARGET_NET_H
+#define HW_FIXTURES_TARGET_NET_H
+
+#include <sys/socket.h>
+
+#include "hw-fixtures/target/hostile.h"
+#include "transport/kdnet.h"
+
+struct net_options {
+	char host[256]; /* configured host; empty: none, wait to be asked */
+	char bind[256]; /* own address; empty: any */
+	unsigned port, bind_port;
+	uint8_t key[KDN_KEY_LEN];
+	uint8_t version;
+	uint32_t poke_every_ms;
+	bool poke_configured; /* even while another host has the session */
+};
+
+struct net_peer {
+	struct sockaddr_storage address;
+	socklen_t len; /* 0: nobody */
+};
+
+#define NET_RECENT 16
+
+struct net {
+	int fd; /* -1: not open */
+	struct kdn kdn;
+	struct net_peer configured, session, sender;
+	bool poke_configured, silent;
+	char name[32];
+	uint64_t bytes_in, bytes_out, unsent;
+
+	/* For the hostile kinds. */
+	enum hostile_net hostile;
+	unsigned recent_count;
+	struct {
+		size_t len;
+		uint8_t bytes[KDN_MAX_DATAGRAM];
+	} recent[NET_RECENT]; /* sent lately */
+};
+
+/* False after a message on stderr. */
+bool net_open(struct net *n, const struct net_options *o, int64_t now_ms);
+/* Fine for one that was not opened, if its fd is -1. */
+void net_close(struct net *n);
+/* Another boot: no session, another nonce. False: no random numbers. */
+bool net_restart(struct net *n, int64_t now_ms);
+
+/* Takes one datagram; false when there is none. *body is its KD packet or
+ * break-in byte, until the next call, or empty. *connected is set when the
+ * data key is new: what waits for its ACK should be sent again. */
+bool net_receive(struct net *n, struct kdp_span *body, bool *connected, int64_t now_ms);
+/* Sends what the session itself has to send: ping and pokes. */
+void net_flush(struct net *n);
+/* Sends a KD packet, or loses it while there is no session. */
+void net_send(struct net *n, struct kdp_span body);
+
+#endif
