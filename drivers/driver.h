@@ -80,6 +80,9 @@ struct kdd_ops {
 	 * authenticated datagrams only. What is sent while there is no peer is
 	 * lost, as any datagram may be. */
 	void (*adopt)(struct kdd *d);
+	/* Datagram media only, NULL elsewhere: as send, but to the sender of the
+	 * datagram that recv gave last, whoever is the peer. */
+	ssize_t (*send_back)(struct kdd *d, const uint8_t *buf, size_t len);
 	/* Datagram media only, NULL elsewhere: peer, last sender and counts of
 	 * what came, went and was lost, in one line for a human. */
 	void (*describe)(struct kdd *d, char *out, size_t cap);

@@ -303,15 +303,10 @@ static ssize_t udp_recv(struct kdd *d, uint8_t *buf, size_t cap)
 	return 0;
 }
 
-static ssize_t udp_send(struct kdd *d, const uint8_t *buf, size_t len)
+/* What send answers; errno tells what a failure was. */
+static ssize_t udp_sent(struct udp *u, bool ok, size_t len)
 {
-	struct udp *u = udp_of(d);
-
-	if (!u->has_peer) {
-		errno = EDESTADDRREQ;
-	} else if (KD_FAULTY("sendto", ENETDOWN,
-	                     sendto(u->fd, buf, len, 0, &u->peer.any, udp_address_len(&u->peer))) >=
-	           0) {
+	if (ok) {
 		u->sent++;
 		return (ssize_t)len;
 	}
@@ -322,19 +317,68 @@ static ssize_t udp_send(struct kdd *d, const uint8_t *buf, size_t len)
 	return (ssize_t)len;
 }
 
+static ssize_t udp_send(struct kdd *d, const uint8_t *buf, size_t len)
+{
+	struct udp *u = udp_of(d);
+	bool ok = false;
+
+	if (!u->has_peer)
+		errno = EDESTADDRREQ;
+	else
+		ok = KD_FAULTY("sendto", ENETDOWN,
+		               sendto(u->fd, buf, len, 0, &u->peer.any,
+		                      udp_address_len(&u->peer))) >= 0;
+	return udp_sent(u, ok, len);
+}
+
+/* Each USB network function has the link-local network on an interface of its
+ * own, so a route does not tell them apart. 0: the route does. */
+static int udp_sender_link(const struct udp *u)
+{
+	uint32_t ip;
+
+	return udp_get_ipv4(&u->sender, &ip) && ip >> 16 == 0xA9FE ? u->sender_interface : 0;
+}
+
+static ssize_t udp_send_back(struct kdd *d, const uint8_t *buf, size_t len)
+{
+	struct udp *u = udp_of(d);
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(struct in_pktinfo))];
+	} control = { 0 };
+	struct in_pktinfo info = { .ipi_ifindex = udp_sender_link(u) };
+	struct iovec part = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	struct msghdr message = { .msg_name = &u->sender,
+		                  .msg_namelen = udp_address_len(&u->sender),
+		                  .msg_iov = &part,
+		                  .msg_iovlen = 1 };
+	bool ok = false;
+
+	if (info.ipi_ifindex) {
+		message.msg_control = &control;
+		message.msg_controllen = sizeof(control);
+		control.align.cmsg_level = IPPROTO_IP;
+		control.align.cmsg_type = IP_PKTINFO;
+		control.align.cmsg_len = CMSG_LEN(sizeof(info));
+		memcpy(CMSG_DATA(&control.align), &info, sizeof(info));
+	}
+	if (!u->has_sender)
+		errno = EDESTADDRREQ;
+	else
+		ok = KD_FAULTY("sendmsg", ENETDOWN, sendmsg(u->fd, &message, 0)) >= 0;
+	return udp_sent(u, ok, len);
+}
+
 static void udp_adopt(struct kdd *d)
 {
 	struct udp *u = udp_of(d);
-	uint32_t ip;
 
 	if (!u->has_sender)
 		return;
 	u->has_peer = true;
 	u->peer = u->sender;
-	/* Each USB network function has the link-local network on an interface
-	 * of its own, so a route does not tell them apart. */
-	bool is_link_local = udp_get_ipv4(&u->peer, &ip) && ip >> 16 == 0xA9FE;
-	uint32_t interface = htonl(is_link_local ? (uint32_t)u->sender_interface : 0);
+	uint32_t interface = htonl((uint32_t)udp_sender_link(u));
 	setsockopt(u->fd, IPPROTO_IP, IP_UNICAST_IF, &interface, sizeof(interface));
 }
 
@@ -423,5 +467,6 @@ const struct kdd_ops kdd_udp = {
 	.timeout_ms = udp_timeout_ms,
 	.service = udp_service,
 	.adopt = udp_adopt,
+	.send_back = udp_send_back,
 	.describe = udp_describe,
 };

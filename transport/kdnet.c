@@ -38,6 +38,7 @@ int kdn_restart(struct kdn *n, int64_t now_ms)
 	kdn_crypto_end_session(n->now);
 	n->confirmed = false;
 	n->has_accepted = false;
+	n->send_ping = n->send_poke_back = false;
 	n->tx_seq = n->rx_seq = 0;
 	n->poke_seq = 0;
 	n->poke_ms = now_ms;
@@ -98,18 +99,20 @@ void kdn_set_current_host(struct kdn *n, const struct kdn_address *host)
 
 static void heard(struct kdn *n, int64_t now_ms)
 {
-	n->authentic = true;
 	n->heard_ms = now_ms;
 	if (n->silent)
 		tell(n, KDN_NEWS_HEARD);
 	n->silent = false;
+	if (n->confirmed)
+		n->host_poke_ms = KDP_NEVER;
 }
 
 /* ---- host: pokes ------------------------------------------------------ */
 
 /* Offers the target a new data key. The old one stays in use until the new
  * one shows itself: whoever replays an old poke gets an answer, and no more. */
-static void answer_poke(struct kdn *n, const struct kdn_poke *p, uint64_t seq)
+static void answer_poke(struct kdn *n, const struct kdn_poke *p, const struct kdn_datagram *d,
+			int64_t now_ms)
 {
 	struct kdn_response r;
 
@@ -119,13 +122,17 @@ static void answer_poke(struct kdn *n, const struct kdn_poke *p, uint64_t seq)
 	kdn_response_encode(n->response, &r);
 	if (kdn_crypto_set_session(n->next, n->response))
 		return;
-	memcpy(n->answered_nonce, p->nonce, KDN_NONCE_LEN);
 	memcpy(n->next_boot, p->nonce + BOOT_OFF, sizeof(n->next_boot));
-	n->answered_seq = seq;
-	n->response_seq = seq;
+	n->next_version = d->version;
+	n->answered_seq = d->seq;
+	n->answered_ms = now_ms;
 	n->has_answered = true;
 	n->send_response = true;
 	n->denied_in_row = 0;
+	/* Another poke would only be answered with another key, and the one on
+	 * its way would be void. */
+	if (n->host_poke_ms != KDP_NEVER)
+		n->host_poke_ms = now_ms + KDN_POKE_MS;
 }
 
 static bool same_boot(const struct kdn *n, const struct kdn_poke *p)
@@ -133,16 +140,27 @@ static bool same_boot(const struct kdn *n, const struct kdn_poke *p)
 	return n->boot_known && !memcmp(n->boot, p->nonce + BOOT_OFF, sizeof(n->boot));
 }
 
+/* Within a boot the pokes' numbers rise. An older one was overtaken on its way,
+ * or somebody replays it; unless nothing newer has come for long. */
+static bool is_stale(const struct kdn *n, const struct kdn_poke *p, uint64_t seq, int64_t now_ms)
+{
+	if (n->confirmed && same_boot(n, p))
+		return seq <= n->boot_seq && now_ms - n->heard_ms < KDN_SILENT_MS;
+	return n->has_answered &&
+	       !memcmp(n->next_boot, p->nonce + BOOT_OFF, sizeof(n->next_boot)) &&
+	       seq <= n->answered_seq && now_ms - n->answered_ms < KDN_SILENT_MS;
+}
+
 /* The target's own word on whom it talks to. Behind address translation our
  * own address tells nothing; what the target said when it had just accepted
  * our key does. */
-static void judge_current_host(struct kdn *n, const struct kdn_poke *p, uint64_t seq,
-			       int64_t now_ms)
+static void judge_current_host(struct kdn *n, const struct kdn_poke *p,
+			       const struct kdn_datagram *d, int64_t now_ms)
 {
 	if (p->short_form)
 		return;
 	if (kdn_address_is_zero(&p->current_host)) {
-		answer_poke(n, p, seq);
+		answer_poke(n, p, d, now_ms);
 		return;
 	}
 	if (!n->us_known) {
@@ -152,7 +170,7 @@ static void judge_current_host(struct kdn *n, const struct kdn_poke *p, uint64_t
 	if (!memcmp(&n->us, &p->current_host, sizeof(n->us))) {
 		n->taken_over = false;
 		if (n->denied_in_row >= DENIED_ENOUGH && now_ms - n->data_ms >= KDN_POKE_MS)
-			answer_poke(n, p, seq);
+			answer_poke(n, p, d, now_ms);
 	} else if (!n->taken_over) {
 		n->taken_over = true;
 		tell(n, KDN_NEWS_TAKEN_OVER);
@@ -166,17 +184,20 @@ static void host_got_poke(struct kdn *n, const struct kdn_datagram *d, int64_t n
 	if (kdn_poke_decode(&p, d->body))
 		return;
 	n->stats.pokes++;
-	heard(n, now_ms);
-	if (n->has_answered && d->seq == n->answered_seq &&
-	    !memcmp(p.nonce, n->answered_nonce, KDN_NONCE_LEN))
+	if (is_stale(n, &p, d->seq, now_ms)) {
+		n->stats.rx_replayed++;
 		return;
+	}
 	if (d->version < VERSION_MIN || d->version > VERSION_MAX)
 		n->stats.unknown_version++;
-	n->version = d->version;
-	if (!n->confirmed || !same_boot(n, &p))
-		answer_poke(n, &p, d->seq);
-	else
-		judge_current_host(n, &p, d->seq, now_ms);
+	if (!n->confirmed || !same_boot(n, &p)) {
+		answer_poke(n, &p, d, now_ms);
+		return;
+	}
+	n->boot_seq = d->seq;
+	n->authentic = true;
+	heard(n, now_ms);
+	judge_current_host(n, &p, d, now_ms);
 }
 
 /* ---- host: data ------------------------------------------------------- */
@@ -194,12 +215,13 @@ static void switch_keys(struct kdn *n)
 	n->next = old;
 	kdn_crypto_end_session(n->next);
 	memcpy(n->boot, n->next_boot, sizeof(n->boot));
+	n->boot_seq = n->answered_seq;
+	n->version = n->next_version;
 	n->boot_known = true;
 	n->us_known = false;
 	n->taken_over = false;
 	n->confirmed = true;
 	n->tx_seq = n->rx_seq = 0;
-	n->host_poke_ms = KDP_NEVER;
 	n->send_host_poke = false;
 }
 
@@ -232,17 +254,21 @@ static void target_got_response(struct kdn *n, const struct kdn_datagram *d, int
 	if ((n->poke_seq != d->seq && n->poke_seq != d->seq + POKE_STEP) ||
 	    memcmp(r.target_nonce + BOOT_OFF, n->nonce + BOOT_OFF, KDN_NONCE_LEN - BOOT_OFF))
 		return;
-	if (n->has_accepted && !memcmp(n->accepted, d->body.p, KDN_RESPONSE_LEN))
+	/* Each poke has one answer: another is a copy, or replayed. */
+	if (n->has_accepted && d->seq <= n->accepted_seq) {
+		n->stats.rx_replayed++;
 		return;
+	}
 	if (kdn_crypto_set_session(n->now, d->body.p))
 		return;
-	memcpy(n->accepted, d->body.p, KDN_RESPONSE_LEN);
+	n->accepted_seq = d->seq;
 	n->has_accepted = true;
 	memcpy(n->info, d->body.p + KDN_RESPONSE_LEN - sizeof(n->info), sizeof(n->info));
 	n->confirmed = false;
 	n->tx_seq = n->rx_seq = 0;
 	n->send_ping = true;
 	n->stats.responses++;
+	n->authentic = true;
 	heard(n, now_ms);
 	tell(n, first ? KDN_NEWS_SESSION : KDN_NEWS_REKEYED);
 }
@@ -250,11 +276,8 @@ static void target_got_response(struct kdn *n, const struct kdn_datagram *d, int
 static void target_got_control(struct kdn *n, const struct kdn_datagram *d, int64_t now_ms)
 {
 	if (!d->body.n) {
-		/* A host asks for a poke. It proves the key and nothing more:
-		 * it may be a replay. */
 		n->stats.host_pokes++;
-		n->send_poke = true;
-		n->authentic = !kdn_crypto_has_session(n->now);
+		n->send_poke_back = true;
 		return;
 	}
 	target_got_response(n, d, now_ms);
@@ -278,6 +301,7 @@ static enum kdn_got got_data(struct kdn *n, const struct kdn_datagram *d, struct
 	n->denied_in_row = 0;
 	n->data_ms = now_ms;
 	n->confirmed = true;
+	n->authentic = true;
 	heard(n, now_ms);
 	if (n->role == KDP_HOST && is_ping(d->body)) {
 		n->stats.pings++;
@@ -336,7 +360,8 @@ enum kdn_got kdn_receive(struct kdn *n, struct kdp_span datagram, struct kdp_spa
 static long seal(struct kdn *n, uint8_t *out, size_t cap, enum kdn_channel channel, uint64_t seq,
 		 struct kdp_span body)
 {
-	struct kdn_datagram d = { .version = n->version,
+	bool answers = channel == KDN_CONTROL && n->role == KDP_HOST && body.n;
+	struct kdn_datagram d = { .version = answers ? n->next_version : n->version,
 				  .channel = channel,
 				  .direction = n->role == KDP_HOST ? KDN_TO_TARGET : KDN_TO_HOST,
 				  .seq = seq,
@@ -381,13 +406,23 @@ static long make_ping(struct kdn *n, uint8_t *out, size_t cap)
 	return seal(n, out, cap, KDN_DATA, ++n->tx_seq, kdp_span(body, sizeof(body)));
 }
 
+bool kdn_goes_back(const struct kdn *n)
+{
+	return n->goes_back;
+}
+
 long kdn_next_datagram(struct kdn *n, uint8_t *out, size_t cap)
 {
+	n->goes_back = n->send_response || n->send_poke_back;
 	if (n->send_response) {
 		n->send_response = false;
 		n->stats.responses++;
-		return seal(n, out, cap, KDN_CONTROL, n->response_seq,
+		return seal(n, out, cap, KDN_CONTROL, n->answered_seq,
 			    kdp_span(n->response, sizeof(n->response)));
+	}
+	if (n->send_poke_back) {
+		n->send_poke_back = false;
+		return make_poke(n, out, cap);
 	}
 	if (n->send_host_poke) {
 		n->send_host_poke = false;
@@ -434,5 +469,8 @@ void kdn_tick(struct kdn *n, int64_t now_ms)
 	    now_ms - n->heard_ms >= KDN_SILENT_MS) {
 		n->silent = true;
 		tell(n, KDN_NEWS_SILENT);
+		/* It may be another boot, which has not heard of us. */
+		if (n->host_pokes)
+			n->host_poke_ms = now_ms;
 	}
 }

@@ -36,7 +36,8 @@ struct kdn_stats {
 	uint64_t rx_denied;          /* tag does not match: another key */
 	uint64_t rx_early;           /* data before there was a key */
 	uint64_t rx_reflected;       /* our own direction came back */
-	uint64_t rx_replayed;        /* sequence number not new */
+	uint64_t rx_replayed;        /* sequence number not new: replayed, or
+	                              * overtaken on the way */
 	uint64_t pokes, responses, host_pokes, pings;
 	uint64_t unknown_version;
 };
@@ -69,27 +70,28 @@ struct kdn {
 	uint64_t tx_seq, rx_seq;     /* data channel */
 	bool authentic;              /* the last datagram was; see kdn_authentic */
 
-	/* Host. */
-	uint8_t answered_nonce[KDN_NONCE_LEN];
-	uint64_t answered_seq;
+	/* Host. What was answered last, and what the session began with. */
 	bool has_answered, boot_known, us_known, host_pokes, taken_over;
 	uint8_t boot[KDN_NONCE_LEN - 8], next_boot[KDN_NONCE_LEN - 8];
+	uint64_t boot_seq, answered_seq; /* their latest pokes */
+	int64_t answered_ms;
+	uint8_t next_version;
 	struct kdn_address us;
 	unsigned denied_in_row;      /* data under no key that we have ... */
 	int64_t data_ms;             /* ... and when some came under ours */
 	uint8_t response[KDN_RESPONSE_LEN];
-	uint64_t response_seq;
 	int64_t host_poke_ms;
 
 	/* Target. */
 	struct kdn_address target, configured_host, current_host;
-	uint8_t nonce[KDN_NONCE_LEN], info[256], accepted[KDN_RESPONSE_LEN];
+	uint8_t nonce[KDN_NONCE_LEN], info[256];
 	bool has_accepted;
-	uint64_t poke_seq;
+	uint64_t poke_seq, accepted_seq;
 	uint32_t poke_every_ms;
 	int64_t poke_ms;
 
-	bool send_response, send_poke, send_ping, send_host_poke;
+	bool send_response, send_poke, send_poke_back, send_ping, send_host_poke;
+	bool goes_back;
 	int64_t heard_ms;            /* the last authentic datagram */
 	bool silent;
 	enum kdn_news news[4];
@@ -106,7 +108,8 @@ void kdn_free(struct kdn *n);
 enum kdn_got kdn_receive(struct kdn *n, struct kdp_span datagram, struct kdp_span *body,
 			 int64_t now_ms);
 /* Whether the datagram of the last kdn_receive was authentic, fresh and from
- * the other side: then, and only then, its sender is the peer. */
+ * the other side: then, and only then, its sender is the peer. Pokes of another
+ * boot and host pokes never are: they may be replayed. */
 bool kdn_authentic(const struct kdn *n);
 /* Target: who its pokes name as current host; call it after kdn_authentic. */
 void kdn_set_current_host(struct kdn *n, const struct kdn_address *host);
@@ -117,6 +120,9 @@ bool kdn_ready(const struct kdn *n);
 /* The next datagram of the session itself (response, poke, ping, host poke);
  * 0 when there is none. */
 long kdn_next_datagram(struct kdn *n, uint8_t *out, size_t cap);
+/* Whether the one that kdn_next_datagram gave last is for the sender of the
+ * datagram received last, and not for the peer. */
+bool kdn_goes_back(const struct kdn *n);
 /* Seals a KD packet or break-in byte. KD_ERR_STATE when not ready. */
 long kdn_seal_body(struct kdn *n, uint8_t *out, size_t cap, struct kdp_span body);
 

@@ -44,6 +44,8 @@ static void next_datagram(struct kdt *t, int64_t now_ms)
 	long n = kdn_next_datagram(t->net, t->datagram, sizeof(t->datagram));
 	struct kdp_span s;
 
+	t->datagram_back = n > 0 && kdn_goes_back(t->net);
+
 	t->datagram_link_len = 0;
 	if (n <= 0 && kdn_ready(t->net)) {
 		s = kdp_link_tx(&t->link, now_ms);

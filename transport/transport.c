@@ -16,6 +16,7 @@ void kdt_init(struct kdt *t, const struct kdt_config *c, int64_t now_ms)
 	t->net = c->net;
 	t->datagram_len = 0;
 	t->datagram_link_len = 0;
+	t->datagram_back = false;
 	kdp_link_init(&t->link, &lc, now_ms);
 }
 
@@ -41,6 +42,11 @@ void kdt_tx_done(struct kdt *t, size_t n, int64_t now_ms)
 {
 	t->tx_bytes += n;
 	t->carrier->tx_done(t, n, now_ms);
+}
+
+bool kdt_tx_goes_back(const struct kdt *t)
+{
+	return t->datagram_len && t->datagram_back;
 }
 
 int64_t kdt_deadline(const struct kdt *t)

@@ -49,6 +49,7 @@ struct kdt {
 	uint8_t datagram[KDN_MAX_DATAGRAM]; /* being sent */
 	size_t datagram_len;
 	size_t datagram_link_len;    /* bytes of the link in it; 0: none */
+	bool datagram_back;          /* see kdt_tx_goes_back */
 };
 
 struct kdt_config {
@@ -71,12 +72,15 @@ size_t kdt_feed(struct kdt *t, struct kdp_span in, int64_t now_ms);
 bool kdt_next(struct kdt *t, struct kdp_event *ev, int64_t now_ms);
 struct kdp_span kdt_tx(struct kdt *t, int64_t now_ms);
 void kdt_tx_done(struct kdt *t, size_t n, int64_t now_ms);
+/* Whether what kdt_tx gave is for the sender of the datagram fed last (the
+ * driver's send_back), who need not be the peer. False on streams. */
+bool kdt_tx_goes_back(const struct kdt *t);
 int64_t kdt_deadline(const struct kdt *t);
 void kdt_tick(struct kdt *t, int64_t now_ms);
 bool kdt_ready(const struct kdt *t);
 const char *kdt_diagnose(const struct kdt *t);
-/* Whether the sender of the datagram fed last is now the peer: it was
- * authentic. False on streams. */
+/* Whether the sender of the datagram fed last is now the peer (the driver's
+ * adopt): it was authentic and no replay. False on streams. */
 bool kdt_adopt(const struct kdt *t);
 
 #endif

@@ -186,6 +186,13 @@ static void must_send(struct kdd *d, const char *text)
 	assert_int_equal(d->ops->send(d, (const uint8_t *)text, len), len);
 }
 
+static void must_send_back(struct kdd *d, const char *text)
+{
+	size_t len = strlen(text);
+
+	assert_int_equal(d->ops->send_back(d, (const uint8_t *)text, len), len);
+}
+
 static void must_describe(struct kdd *d, const char *text)
 {
 	char line[512];
@@ -337,6 +344,41 @@ static void test_adopt(void **state)
 	peer_has_nothing(target);
 	must_get(d, "waits");
 	kdd_close(d);
+	close(stranger);
+	close(target);
+}
+
+static void test_send_back(void **state)
+{
+	int target = bind_peer("127.0.0.1", 0), stranger = bind_peer("127.0.0.1", 0);
+	unsigned port = free_port();
+	struct kdd *d = open_port(NULL, port);
+
+	(void)state;
+	/* Before anybody was heard there is nobody. */
+	must_send_back(d, "for nobody");
+	must_describe(d, "0 sent, 1 not sent");
+	must_talk(d, target, "127.0.0.1", port);
+	send_text(stranger, "127.0.0.1", port, "poke");
+	must_get(d, "poke");
+	must_send_back(d, "response");
+	peer_must_get(stranger, "response");
+	/* That makes nobody the peer. */
+	must_send(d, "still to the target");
+	peer_must_get(target, "still to the target");
+	peer_has_nothing(stranger);
+	kdd_close(d);
+	if (have_v6()) {
+		int other = bind_peer("::1", 0);
+
+		d = open_port("127.0.0.1", port);
+		send_text(other, "::1", port, "poke");
+		must_get(d, "poke");
+		must_send_back(d, "response");
+		assert_int_equal(peer_must_get(other, "response"), port);
+		kdd_close(d);
+		close(other);
+	}
 	close(stranger);
 	close(target);
 }
@@ -809,6 +851,8 @@ static void test_root_net_two_usb(void **state)
 		d[i] = open_port(NULL, port);
 		keep_sending(target[i], "169.254.255.255", port, "poke", fd_of(d[i]));
 		must_get(d[i], "poke");
+		must_send_back(d[i], "before it is the peer");
+		peer_must_find(target[i], "before it is the peer");
 		d[i]->ops->adopt(d[i]);
 	}
 	for (int i = TARGET_1; i < NETS; i++) {
@@ -1010,6 +1054,7 @@ int main(void)
 		cmocka_unit_test(test_target),
 		cmocka_unit_test(test_no_peer_yet),
 		cmocka_unit_test(test_adopt),
+		cmocka_unit_test(test_send_back),
 		cmocka_unit_test(test_oversized),
 		cmocka_unit_test(test_many_useless),
 		cmocka_unit_test(test_burst),
