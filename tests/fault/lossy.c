@@ -363,6 +363,7 @@ static void host_event(struct run *r, const struct kdp_event *ev)
 	case KDP_EV_RESEND:
 	case KDP_EV_BREAK_IN:
 	case KDP_EV_GAVE_UP:
+	case KDP_EV_CARRIER:
 		FAIL(r, "host: event %d of the other role", (int)ev->kind);
 		break;
 	}
@@ -419,6 +420,7 @@ static void target_event(struct run *r, const struct kdp_event *ev)
 		settle(r, &r->target, DROPPED, "target");
 		break;
 	case KDP_EV_LOST:
+	case KDP_EV_CARRIER:
 		FAIL(r, "target: event of the other role");
 		break;
 	case KDP_EV_RESET:

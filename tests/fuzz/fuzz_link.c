@@ -48,6 +48,9 @@ static void check_event(const struct side *s, const struct kdp_event *ev)
 	case KDP_EV_GAVE_UP:
 		must(s == &target);
 		break;
+	case KDP_EV_CARRIER:
+		must(0);
+		break;
 	case KDP_EV_ACKED:
 	case KDP_EV_RESET:
 		break;

@@ -129,6 +129,7 @@ static void pull(struct session *s)
 		case KDP_EV_RESEND:
 		case KDP_EV_BREAK_IN:
 		case KDP_EV_GAVE_UP:
+		case KDP_EV_CARRIER:
 			fail_msg("event %d of the other role", (int)ev.kind);
 			break;
 		}
