@@ -248,6 +248,11 @@ static int parse_item(struct kcs_parsed *out, char *item, char *error, size_t ca
 	if (value)
 		*value++ = '\0';
 	i = find_key(form->keys, item);
+	/* A key of a target that lost its "key=" is not repeated. */
+	if (!form->keys[i].name && strchr(item, '.'))
+		return kcs_fail(KD_ERR_INVALID, error, cap,
+				"%s: a value without its key; allowed here: %s", form->proto,
+				allowed);
 	if (!form->keys[i].name)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
 				"%s: unknown key \"%.*s\"; allowed here: %s", form->proto, SHOWN,

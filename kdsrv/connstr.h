@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "kdproto/err.h"
 
@@ -34,16 +35,24 @@ struct kcs_server {
 };
 
 /* What a target hangs on (trans=@{} and kd -k com:...). */
-enum kcs_trans_kind { KCS_COM_SERIAL, KCS_COM_PIPE, KCS_COM_IPPORT, KCS_TARGET_NAME };
+enum kcs_trans_kind { KCS_COM_SERIAL, KCS_COM_PIPE, KCS_COM_IPPORT, KCS_NET, KCS_TARGET_NAME };
+
+#define KCS_KEY_LEN      32
+#define KCS_KEY_VARIABLE "KDSRV_NET_KEY"
 
 struct kcs_trans {
 	enum kcs_trans_kind kind;
-	char port[KCS_MAX_VALUE];     /* device, path, host, or target name */
+	char port[KCS_MAX_VALUE];     /* device, path, host, or target name; net:
+	                               * target=, empty: it calls first */
 	unsigned baud;                /* serial: 300..4000000 */
 	unsigned ipport;              /* ipport: 1..65535 */
 	bool resets_given;
 	unsigned resets;              /* 0: unlimited */
 	bool reconnect;               /* wait for the device to come back */
+	unsigned udp_port;            /* net: 1..65535 */
+	char key_file[KCS_MAX_VALUE]; /* net: key=@FILE, not read yet */
+	bool has_key;                 /* net: see kcs_load_key; wipe after use */
+	uint8_t key[KCS_KEY_LEN];
 };
 
 /* What "kd -k" takes. */
@@ -52,7 +61,7 @@ struct kcs_client {
 	struct kcs_server server;     /* remote only */
 	bool has_trans;               /* kdsrv: without trans= reaches the
 	                               * server alone */
-	struct kcs_trans trans;
+	struct kcs_trans trans;       /* wipe after use */
 	char trans_text[KCS_MAX_TEXT]; /* the text inside trans=@{}, for the
 	                                * server, which has its own defaults */
 };
@@ -66,11 +75,19 @@ int kcs_parse_listener(struct kcs_server *out, const char *text, char *error, si
 /* The inside of trans=@{}. Missing parts come from the environment variables
  * _NT_DEBUG_PORT and _NT_DEBUG_BAUD_RATE: call it where those count. */
 int kcs_parse_trans(struct kcs_trans *out, const char *text, char *error, size_t cap);
-/* kd -k TEXT. A remote trans= is checked for its form, but not defaulted. */
+/* net: reads key=@FILE, or without key= the environment variable KDSRV_NET_KEY;
+ * nothing to do for other kinds. KD_ERR_INVALID. A file is read with this
+ * process's rights: ask first whether the string's author has them. */
+int kcs_load_key(struct kcs_trans *t, char *error, size_t cap);
+void kcs_wipe_trans(struct kcs_trans *t);
+/* Overwrites passwords and keys in an argument, for ps. */
+void kcs_hide_secrets(char *text);
+/* kd -k TEXT. A remote trans= is checked for its form, but not defaulted. A key
+ * in it is refused when it would cross the network in clear. */
 int kcs_parse_client(struct kcs_client *out, const char *text, char *error, size_t cap);
 
 /* The one canonical spelling of a trans string: lower case, fixed order, com
- * numbers replaced by device names, defaults written out. Two strings that
+ * numbers replaced by device names, defaults written out; never a key. Two strings that
  * name the same hardware in the same way normalise to the same text. */
 void kcs_format_trans(const struct kcs_trans *t, char *out, size_t cap);
 /* "tcp:port=5005,server=127.0.0.1"; never the password. */

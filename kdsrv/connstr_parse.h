@@ -65,6 +65,15 @@ int kcs_parse_server(struct kcs_server *out, const char *text, char *error, size
 int kcs_parse_host(char out[KCS_MAX_VALUE], const char *name, const char *value, char *error,
                    size_t cap);
 
+/* Loopback, or a Unix socket. */
+bool kcs_is_local(const struct kcs_server *s);
+/* The first line of a regular file, so that a secret need not stand in argv.
+ * key names the key in the error texts, which never have the secret itself. */
+int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, char *error,
+                    size_t cap);
+/* net: without its key from a file or the environment. */
+int kcs_set_net(struct kcs_trans *t, const struct kcs_parsed *p, char *error, size_t cap);
+
 /* Writes the error text and returns code. */
 int kcs_fail(int code, char *error, size_t cap, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

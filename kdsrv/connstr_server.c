@@ -154,6 +154,12 @@ static int set_pipe(struct kcs_server *s, const char *name, bool listener, char 
 	return KD_OK;
 }
 
+bool kcs_is_local(const struct kcs_server *s)
+{
+	return s->kind == KCS_NPIPE || !s->host[0] || kcs_same_name(s->host, "localhost") ||
+	       !strncmp(s->host, "127.", 4) || !strcmp(s->host, "::1");
+}
+
 int kcs_parse_host(char out[KCS_MAX_VALUE], const char *name, const char *value, char *error,
 		   size_t cap)
 {
@@ -205,9 +211,8 @@ static int set_ports(struct kcs_server *s, const char *value, bool listener, cha
 	return KD_OK;
 }
 
-/* The first line of a file, so that the secret need not stand in argv. The
- * error texts name the file and never what is in it. */
-static int read_password(char out[KCS_MAX_VALUE], const char *file, char *error, size_t cap)
+int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, char *error,
+		    size_t cap)
 {
 	char text[KCS_MAX_VALUE + 1] = { 0 };
 	struct stat st;
@@ -218,13 +223,12 @@ static int read_password(char out[KCS_MAX_VALUE], const char *file, char *error,
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
 	if (fd < 0 || fstat(fd, &st) != 0)
-		err = kcs_fail(KD_ERR_INVALID, error, cap, "password=@%s: cannot be read: %s", file,
+		err = kcs_fail(KD_ERR_INVALID, error, cap, "%s=@%s: cannot be read: %s", key, file,
 			       strerror(errno));
 	else if (!S_ISREG(st.st_mode))
-		err =
-		    kcs_fail(KD_ERR_INVALID, error, cap, "password=@%s: not a regular file", file);
+		err = kcs_fail(KD_ERR_INVALID, error, cap, "%s=@%s: not a regular file", key, file);
 	else if ((n = read(fd, text, sizeof text - 1)) < 0)
-		err = kcs_fail(KD_ERR_INVALID, error, cap, "password=@%s: cannot be read: %s", file,
+		err = kcs_fail(KD_ERR_INVALID, error, cap, "%s=@%s: cannot be read: %s", key, file,
 			       strerror(errno));
 	if (fd >= 0)
 		close(fd);
@@ -236,13 +240,13 @@ static int read_password(char out[KCS_MAX_VALUE], const char *file, char *error,
 	text[len] = '\0';
 	if (control || kcs_find_control(text) >= 0)
 		err = kcs_fail(KD_ERR_INVALID, error, cap,
-			       "password=@%s: control character in the first line", file);
+			       "%s=@%s: control character in the first line", key, file);
 	else if (!text[0])
-		err = kcs_fail(KD_ERR_INVALID, error, cap, "password=@%s: the first line is empty",
+		err = kcs_fail(KD_ERR_INVALID, error, cap, "%s=@%s: the first line is empty", key,
 			       file);
 	else if (len >= KCS_MAX_VALUE)
 		err = kcs_fail(KD_ERR_INVALID, error, cap,
-			       "password=@%s: the first line is too long; at most %d characters",
+			       "%s=@%s: the first line is too long; at most %d characters", key,
 			       file, KCS_MAX_VALUE - 1);
 	else
 		memcpy(out, text, len + 1);
@@ -255,7 +259,7 @@ static int set_password(struct kcs_server *s, const char *value, char *error, si
 	if (!value)
 		return KD_OK;
 	if (value[0] == '@')
-		return read_password(s->password, value + 1, error, cap);
+		return kcs_read_secret(s->password, "password", value + 1, error, cap);
 	memcpy(s->password, value, strlen(value) + 1);
 	return KD_OK;
 }

@@ -17,10 +17,8 @@
 #define RESETS_MAX   1000000
 #define COM_MAX      256
 
-static const char no_net[] =
-    "KDNET is not served by this version; debug over com: (serial, pipe or ipport)";
 static const char no_usb[] =
-    "USB debug cables are not served by this version; debug over com: (serial, pipe or ipport)";
+    "USB debug cables are not served by this version; debug over net:, or com: (serial, pipe or ipport)";
 static const char no_1394[] = "IEEE 1394 is not served; debug over com: (serial, pipe or ipport)";
 static const char no_exdi[] =
     "EXDI probes are not served; debug over com: (serial, pipe or ipport)";
@@ -32,6 +30,12 @@ static const struct kcs_key com_keys[] = {
 	{ .name = "pipe", .type = KCS_FLAG },     { .name = "ipport", .type = KCS_TEXT },
 	{ .name = "resets", .type = KCS_TEXT },   { .name = "reconnect", .type = KCS_FLAG },
 	{ .name = "modem", .instead = no_modem }, { 0 },
+};
+static const struct kcs_key net_keys[] = {
+	{ .name = "port", .type = KCS_TEXT, .required = true },
+	{ .name = "key", .type = KCS_TEXT },
+	{ .name = "target", .type = KCS_TEXT },
+	{ 0 },
 };
 static const struct kcs_key target_keys[] = {
 	{ .name = "name", .type = KCS_TEXT, .required = true },
@@ -45,14 +49,14 @@ static const struct kcs_key kdsrv_keys[] = {
 
 /* The carriers that Microsoft documents and that this version lacks. */
 #define CARRIERS_NOT_SERVED                                                                        \
-	{ .proto = "net", .instead = no_net }, { .proto = "usb", .instead = no_usb },              \
-	    { .proto = "1394", .instead = no_1394 },                                               \
+	{ .proto = "usb", .instead = no_usb }, { .proto = "1394", .instead = no_1394 },            \
 	{                                                                                          \
 		.proto = "exdi", .instead = no_exdi                                                \
 	}
 
 static const struct kcs_form trans_forms[] = {
 	{ .proto = "com", .keys = com_keys },
+	{ .proto = "net", .keys = net_keys },
 	{ .proto = "target", .keys = target_keys },
 	CARRIERS_NOT_SERVED,
 	{ 0 },
@@ -60,6 +64,7 @@ static const struct kcs_form trans_forms[] = {
 static const struct kcs_form client_forms[] = {
 	{ .proto = "kdsrv", .keys = kdsrv_keys },
 	{ .proto = "com", .keys = com_keys },
+	{ .proto = "net", .keys = net_keys },
 	CARRIERS_NOT_SERVED,
 	{ 0 },
 };
@@ -261,6 +266,16 @@ static int set_target(struct kcs_trans *t, const char *name, char *error, size_t
 	return KD_OK;
 }
 
+static int set_trans(struct kcs_trans *t, const struct kcs_parsed *p, bool defaults, char *error,
+		     size_t cap)
+{
+	if (!strcmp(p->form->proto, "com"))
+		return set_com(t, p, defaults, error, cap);
+	if (!strcmp(p->form->proto, "net"))
+		return kcs_set_net(t, p, error, cap);
+	return set_target(t, kcs_value(p, "name"), error, cap);
+}
+
 static int parse_trans(struct kcs_trans *out, const struct kcs_form *forms, bool defaults,
 		       const char *where, const char *text, char *error, size_t cap)
 {
@@ -268,12 +283,12 @@ static int parse_trans(struct kcs_trans *out, const struct kcs_form *forms, bool
 	struct kcs_parsed p;
 	int err = kcs_parse(&p, forms, where, text, error, cap);
 
-	if (err)
-		return err;
-	err = strcmp(p.form->proto, "com") == 0 ? set_com(&t, &p, defaults, error, cap)
-						: set_target(&t, kcs_value(&p, "name"), error, cap);
+	if (!err)
+		err = set_trans(&t, &p, defaults, error, cap);
 	if (!err)
 		*out = t;
+	kcs_wipe_trans(&t);
+	kcs_wipe(&p);
 	return err;
 }
 
@@ -302,6 +317,10 @@ void kcs_format_trans(const struct kcs_trans *t, char *out, size_t cap)
 									 : t->port[i];
 		snprintf(out, cap, "com:ipport=%u,port=%s%s%s", t->ipport, host, resets, reconnect);
 		return;
+	case KCS_NET:
+		snprintf(out, cap, "net:port=%u%s%s", t->udp_port, t->port[0] ? ",target=" : "",
+			 t->port);
+		return;
 	case KCS_TARGET_NAME:
 		snprintf(out, cap, "target:name=%s", t->port);
 		return;
@@ -320,7 +339,15 @@ static int set_remote(struct kcs_client *c, const struct kcs_parsed *p, char *er
 		return err;
 	c->has_trans = true;
 	memcpy(c->trans_text, trans, strlen(trans) + 1);
-	return parse_trans(&c->trans, trans_forms, false, "trans=", trans, error, cap);
+	err = parse_trans(&c->trans, trans_forms, false, "trans=", trans, error, cap);
+	if (!err && c->trans.has_key && !kcs_is_local(&c->server))
+		return kcs_fail(
+		    KD_ERR_INVALID, error, cap,
+		    "net:key=: would cross the network in clear; name the target on the "
+		    "server's machine (kdsrv --target NAME=net:port=%u,key=@FILE) and open "
+		    "target:name=NAME",
+		    c->trans.udp_port);
+	return err;
 }
 
 int kcs_parse_client(struct kcs_client *out, const char *text, char *error, size_t cap)
@@ -330,8 +357,11 @@ int kcs_parse_client(struct kcs_client *out, const char *text, char *error, size
 	int err = kcs_parse(&p, client_forms, "-k", text, error, cap);
 
 	if (!err)
-		err = strcmp(p.form->proto, "kdsrv") == 0 ? set_remote(&c, &p, error, cap)
-							  : set_com(&c.trans, &p, true, error, cap);
+		err = strcmp(p.form->proto, "kdsrv") == 0
+			  ? set_remote(&c, &p, error, cap)
+			  : set_trans(&c.trans, &p, true, error, cap);
+	if (!err && !c.remote)
+		err = kcs_load_key(&c.trans, error, cap);
 	if (!err)
 		*out = c;
 	explicit_bzero(&c, sizeof c);

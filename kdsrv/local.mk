@@ -3,6 +3,7 @@ noinst_LIBRARIES += libkdwire.a
 libkdwire_a_SOURCES = \
 	%D%/auth.c \
 	%D%/connstr.c %D%/connstr.h %D%/connstr_parse.h \
+	%D%/connstr_net.c \
 	%D%/connstr_server.c \
 	%D%/connstr_trans.c \
 	%D%/wire.c %D%/wire.h

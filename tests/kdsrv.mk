@@ -7,7 +7,7 @@ kdwire_tests = \
 check_PROGRAMS += $(kdwire_tests)
 TESTS += $(kdwire_tests)
 
-kdwire_test_libs = libkdwire.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
+kdwire_test_libs = libkdwire.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_unit_test_auth_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_auth_LDADD = $(kdwire_test_libs)
 %C%_unit_test_connstr_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

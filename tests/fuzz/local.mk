@@ -26,8 +26,8 @@ fuzz_binaries = \
 	%D%/fuzz_wire
 
 %C%_replay_connstr_SOURCES = %D%/fuzz_connstr.c %D%/replay.c
-%C%_replay_connstr_LDADD = libkdwire.a
-%C%_fuzz_connstr_LDADD = libkdwire.a
+%C%_replay_connstr_LDADD = libkdwire.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
+%C%_fuzz_connstr_LDADD = libkdwire.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 %C%_fuzz_connstr_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_frame_SOURCES = %D%/fuzz_frame.c %D%/replay.c

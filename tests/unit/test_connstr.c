@@ -47,6 +47,7 @@ static int clean_environment(void **state)
 	setenv("XDG_RUNTIME_DIR", "/run/user/1", 1);
 	unsetenv("_NT_DEBUG_PORT");
 	unsetenv("_NT_DEBUG_BAUD_RATE");
+	unsetenv("KDSRV_NET_KEY");
 	return 0;
 }
 
@@ -76,6 +77,12 @@ static void test_trans_normal_form(void **state)
 		{ "com:ipport=65535,port=[FE80::1%eth0],resets=1000000",
 		  "com:ipport=65535,port=fe80::1%eth0,resets=1000000" },
 		{ "target:name=Lab.7_b-2", "target:name=Lab.7_b-2" },
+		{ "NET:PORT=50000,KEY=1.2.3.4", "net:port=50000" },
+		{ "net:key=@/etc/kd.key,port=1", "net:port=1" },
+		{ "net:port=65535,target=Lab-7.Example.Org",
+		  "net:port=65535,target=lab-7.example.org" },
+		{ "net:port=50000,target=[FE80::1%eth0],key=a.B.c.D",
+		  "net:port=50000,target=fe80::1%eth0" },
 	};
 	char normal[KCS_MAX_TEXT], again[KCS_MAX_TEXT];
 	struct kcs_trans t;
@@ -290,7 +297,7 @@ static const struct bad invalid[] = {
 	{ LISTENER, "port=5005", "no protocol before the first key; known here: npipe:, tcp:" },
 	{ LISTENER, "@{tcp:port=5005}", "no protocol before the first key" },
 	{ LISTENER, ":port=5005", "unknown protocol \"\"" },
-	{ TRANS, "tcp:port=5005", "unknown protocol \"tcp\"; known here: com:, target:" },
+	{ TRANS, "tcp:port=5005", "unknown protocol \"tcp\"; known here: com:, net:, target:" },
 	{ CLIENT, "tcp:port=5005", "unknown protocol \"tcp\"; known here: kdsrv:, com:" },
 	{ CLIENT, "kdsrv:server=@{foo:}", "server=: unknown protocol \"foo\"" },
 	/* braces */
@@ -385,6 +392,20 @@ static const struct bad invalid[] = {
 	{ TRANS, "com:port=com1,resets=1000001", "com:resets=1000001: out of range" },
 	{ TRANS, "com:port=com1,reconnect=1", "com:reconnect: is a flag" },
 	{ TRANS, "target:name=a/b", "target:name=a/b: not allowed" },
+	{ TRANS, "net:key=1.2.3.4", "net: port= is missing" },
+	{ TRANS, "net:port=0", "net:port=0: out of range; allowed are 1 to 65535" },
+	{ TRANS, "net:port=65536", "net:port=65536: out of range" },
+	{ TRANS, "net:port=50000,key=", "net:key=: value missing" },
+	{ TRANS, "net:port=50000,key=@", "net:key=@: the file's name is missing" },
+	{ TRANS, "net:port=50000,baud=9600", "net: unknown key \"baud\"" },
+	{ TRANS, "net:port=50000,key=1.2.3.4,key=1.2.3.4", "net:key: repeated" },
+	{ TRANS, "net:port=50000,target=a b", "net:target=a b: not a host name" },
+	{ CLIENT, "net:port=50000", "net: key= is missing, and KDSRV_NET_KEY is not set" },
+	{ CLIENT, "net:port=50000,key=@/nowhere/key", "net:key=@/nowhere/key: cannot be read" },
+	{ CLIENT, "net:port=50000,key=@/dev/null", "net:key=@/dev/null: not a regular file" },
+	{ CLIENT, "kdsrv:server=@{tcp:server=lab,port=1},trans=@{net:port=50000,key=1.2.3.4}",
+	  "net:key=: would cross the network in clear; name the target on the server's machine "
+	  "(kdsrv --target NAME=net:port=50000,key=@FILE)" },
 	{ CLIENT, "kdsrv:server=@{npipe:pipe=a},trans=@{com:port=com1,baud=1}",
 	  "com:baud=1: out of range" },
 };
@@ -400,8 +421,6 @@ static const struct bad unsupported[] = {
 	{ CLIENT, "kdsrv:server=@{spipe:pipe=a}", "spipe: TLS is not served" },
 	{ CLIENT, "kdsrv:server=@{com:port=a}", "com: a client on a serial line" },
 	{ CLIENT, "kdsrv:server=@{tcp:clicon=a,port=1}", "tcp:clicon: a server that calls" },
-	{ CLIENT, "net:port=50000,key=1.2.3.4", "net: KDNET is not served" },
-	{ TRANS, "NET:port=50000", "net: KDNET is not served" },
 	{ TRANS, "usb:targetname=a", "usb: USB debug cables are not served" },
 	{ TRANS, "1394:channel=1", "1394: IEEE 1394 is not served" },
 	{ TRANS, "exdi:x", "exdi: EXDI probes are not served" },
@@ -614,6 +633,175 @@ static void test_device_name(void **state)
 	}
 }
 
+/* ---- keys of net: ------------------------------------------------------ */
+
+static void test_net_fields(void **state)
+{
+	struct kcs_trans t;
+
+	(void)state;
+	assert_int_equal(kcs_parse_trans(&t, "net:port=50000", error, sizeof error), KD_OK);
+	assert_int_equal(t.kind, KCS_NET);
+	assert_int_equal(t.udp_port, 50000);
+	assert_string_equal(t.port, "");
+	assert_false(t.has_key);
+	assert_int_equal(kcs_parse_trans(&t, "net:port=1,key=@key file,target=lab", error,
+					 sizeof error),
+			 KD_OK);
+	assert_string_equal(t.key_file, "key file");
+	assert_string_equal(t.port, "lab");
+	assert_false(t.has_key);
+	assert_int_equal(kcs_parse_trans(&t, "net:port=1,key=3w5e11264sgsf.0.Z.10", error,
+					 sizeof error),
+			 KD_OK);
+	assert_true(t.has_key);
+	assert_memory_equal(t.key,
+			    "\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0"
+			    "\x23\0\0\0\0\0\0\0\x24\0\0\0\0\0\0\0",
+			    KCS_KEY_LEN);
+	assert_string_equal(t.key_file, "");
+	kcs_wipe_trans(&t);
+	assert_false(t.has_key);
+	for (size_t i = 0; i < KCS_KEY_LEN; i++)
+		assert_int_equal(t.key[i], 0);
+}
+
+/* The word that gives a key away in an error text. */
+#define WORD "zsecretz"
+
+static void test_net_keys_stay_out_of_errors(void **state)
+{
+	static const struct bad rows[] = {
+		{ TRANS, "net:port=1,key=" WORD ".2.3", "net:key=: 3 words; four are wanted" },
+		{ TRANS, "net:port=1,key=" WORD, "net:key=: 1 word; four are wanted" },
+		{ TRANS, "net:port=1,key=" WORD ".2.3.4.5", "net:key=: more than four words" },
+		{ TRANS, "net:port=1,key=" WORD "..3.4", "net:key=: word 2 is empty" },
+		{ TRANS, "net:port=1,key=." WORD ".3.4", "net:key=: word 1 is empty" },
+		{ TRANS, "net:port=1,key=" WORD ".2.3.", "net:key=: word 4 is empty" },
+		{ TRANS, "net:port=1,key=" WORD ".3w5e11264sgsg.3.4", "net:key=: word 2 is too large" },
+		{ TRANS, "net:port=1,key=" WORD "000000.2.3.4", "net:key=: word 1" },
+		{ TRANS, "net:port=1,key=" WORD "-.2.3.4", "word 1 has a character other than" },
+		{ TRANS, "net:port=1,key=0.0.0.0", "net:key=: all zero" },
+		{ TRANS, "net:port=1," WORD ".2.3.4", "net: a value without its key" },
+		{ TRANS, "net:port=1.key=" WORD ".2.3.4", "net:port=: not a number" },
+		{ TRANS, "net:port=1,target=lab key=" WORD ".2.3.4", "net:target=: not a host" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		assert_int_equal(parse(rows[i].which, rows[i].text), KD_ERR_INVALID);
+		if (!strstr(error, rows[i].said) || strstr(error, WORD))
+			fail_msg("%s: said: %s", rows[i].text, error);
+	}
+}
+
+static void write_key_file(char path[32], const char *text)
+{
+	int fd;
+
+	strcpy(path, "/tmp/kd-key-XXXXXX");
+	fd = mkstemp(path);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+}
+
+static void test_net_key_from_file(void **state)
+{
+	char path[32], text[96];
+	struct kcs_trans t;
+
+	(void)state;
+	write_key_file(path, "1.2.3.4\nthe rest is not read");
+	snprintf(text, sizeof text, "net:port=1,key=@%s", path);
+	assert_int_equal(kcs_parse_trans(&t, text, error, sizeof error), KD_OK);
+	assert_int_equal(kcs_load_key(&t, error, sizeof error), KD_OK);
+	assert_true(t.has_key);
+	assert_int_equal(t.key[8], 2);
+	unlink(path);
+	assert_int_equal(kcs_parse_trans(&t, text, error, sizeof error), KD_OK);
+	assert_int_equal(kcs_load_key(&t, error, sizeof error), KD_ERR_INVALID);
+	assert_non_null(strstr(error, "cannot be read"));
+	write_key_file(path, WORD ".2.3\n");
+	snprintf(text, sizeof text, "net:port=1,key=@%s", path);
+	assert_int_equal(kcs_parse_trans(&t, text, error, sizeof error), KD_OK);
+	assert_int_equal(kcs_load_key(&t, error, sizeof error), KD_ERR_INVALID);
+	assert_non_null(strstr(error, "3 words; four are wanted"));
+	assert_null(strstr(error, WORD));
+	unlink(path);
+}
+
+static void test_net_key_from_environment(void **state)
+{
+	struct kcs_client c;
+	struct kcs_trans t;
+
+	(void)state;
+	setenv("KDSRV_NET_KEY", "5.6.7.8", 1);
+	assert_int_equal(kcs_parse_client(&c, "net:port=1", error, sizeof error), KD_OK);
+	assert_true(c.trans.has_key);
+	assert_int_equal(c.trans.key[0], 5);
+	/* What is given counts more. */
+	assert_int_equal(kcs_parse_client(&c, "net:port=1,key=1.2.3.4", error, sizeof error),
+			 KD_OK);
+	assert_int_equal(c.trans.key[0], 1);
+	/* That of a server is the server's to find. */
+	assert_int_equal(kcs_parse_client(&c,
+					  "kdsrv:server=@{tcp:server=lab,port=1},"
+					  "trans=@{net:port=50000}",
+					  error, sizeof error),
+			 KD_OK);
+	assert_false(c.trans.has_key);
+	setenv("KDSRV_NET_KEY", WORD, 1);
+	assert_int_equal(kcs_parse_trans(&t, "net:port=1", error, sizeof error), KD_OK);
+	assert_int_equal(kcs_load_key(&t, error, sizeof error), KD_ERR_INVALID);
+	assert_string_equal(error, "KDSRV_NET_KEY: 1 word; four are wanted, w.x.y.z");
+	unsetenv("KDSRV_NET_KEY");
+	/* Other kinds have none. */
+	assert_int_equal(kcs_parse_trans(&t, "com:port=com1", error, sizeof error), KD_OK);
+	assert_int_equal(kcs_load_key(&t, error, sizeof error), KD_OK);
+}
+
+/* Where nobody else listens, a key may be sent. */
+static void test_net_key_to_local_servers(void **state)
+{
+	static const char *const local[] = { "npipe:pipe=a", "tcp:server=127.0.0.1,port=1",
+					     "tcp:server=localhost,port=1",
+					     "tcp:server=[::1],port=1" };
+	struct kcs_client c;
+	char text[160];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof local / sizeof local[0]; i++) {
+		snprintf(text, sizeof text, "kdsrv:server=@{%s},trans=@{net:port=1,key=1.2.3.4}",
+			 local[i]);
+		if (kcs_parse_client(&c, text, error, sizeof error))
+			fail_msg("%s: %s", text, error);
+	}
+}
+
+static void test_secrets_are_hidden(void **state)
+{
+	static const struct {
+		const char *text, *hidden;
+	} rows[] = {
+		{ "name=net:port=1,key=1.2.3.4,target=a", "name=net:port=1,key=*******,target=a" },
+		{ "net:KEY=@/f,port=1", "net:KEY=@/f,port=1" },
+		{ "kdsrv:server=@{tcp:password=abc},trans=@{net:key=1.2}",
+		  "kdsrv:server=@{tcp:password=***},trans=@{net:key=***}" },
+		{ "com:port=com1", "com:port=com1" },
+		{ "net:key=", "net:key=" },
+	};
+	char text[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		strcpy(text, rows[i].text);
+		kcs_hide_secrets(text);
+		assert_string_equal(text, rows[i].hidden);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -633,6 +821,12 @@ int main(void)
 		cmocka_unit_test_setup(test_password_file_unreadable, clean_environment),
 		cmocka_unit_test_setup(test_runtime_dir, clean_environment),
 		cmocka_unit_test_setup(test_device_name, clean_environment),
+		cmocka_unit_test(test_net_fields),
+		cmocka_unit_test(test_net_keys_stay_out_of_errors),
+		cmocka_unit_test(test_net_key_from_file),
+		cmocka_unit_test(test_net_key_from_environment),
+		cmocka_unit_test(test_net_key_to_local_servers),
+		cmocka_unit_test(test_secrets_are_hidden),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
