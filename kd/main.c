@@ -16,7 +16,8 @@
 #define MAX_SCRIPT (1024 * 1024)
 
 struct options {
-	const char *connect, *commands, *script;
+	const char *commands, *script;
+	char *connect;
 	bool break_in, json, verbose;
 	int timeout_ms;
 };
@@ -26,7 +27,8 @@ static const char usage[] =
     "Debugs a Windows-like kernel over the KD protocol.\n"
     "\n"
     "  -k STRING        kdsrv:server=@{tcp:server=HOST,port=N},trans=@{com:...}\n"
-    "                   through a server, or com:... on this machine\n"
+    "                   through a server, or com:... or net:... on this\n"
+    "                   machine\n"
     "  -c COMMANDS      run these, separated by ; and end\n"
     "  -cf, --script FILE  run the commands in FILE (- is standard input) and end\n"
     "  -b               break in at once\n"
@@ -163,7 +165,7 @@ static int reach_server(struct kd *k, struct kcs_client *where, char *error, siz
 	int64_t deadline = kd_now_ms() + k->timeout_ms;
 	if (where->remote)
 		return kd_client_connect(&k->c, &where->server, &hooks, deadline, error, cap);
-	int fd = kds_local_start(error, cap);
+	int fd = kds_local_start(&where->trans, error, cap);
 	if (fd < 0)
 		return fd;
 	int err =
@@ -218,20 +220,18 @@ static void run_script(struct kd *k, char *text)
 	}
 }
 
-static int session(struct kd *k, const struct kcs_client *where, const struct options *o,
+static int session(struct kd *k, struct kcs_client *where, const struct options *o,
                    char *script)
 {
 	struct kd_target_hooks hooks = { k, target_attached, target_stopped, kd_on_event };
 	kd_target_init(&k->t, k->c, &hooks);
 	kd_session_init(k);
-	char trans[KCS_MAX_TEXT];
-	if (where->remote)
-		snprintf(trans, sizeof(trans), "%s", where->trans_text);
-	else
-		kcs_format_trans(&where->trans, trans, sizeof(trans));
 	if (!where->remote || where->has_trans) {
 		uint32_t flags = k->script || o->break_in ? KDW_OPEN_BREAK : 0;
+		const char *trans =
+		    where->remote ? where->trans_text : "target:name=" KDS_LOCAL_TARGET;
 		int err = kd_target_open(&k->t, trans, flags);
+		explicit_bzero(where->trans_text, sizeof(where->trans_text));
 		if (err) {
 			char error[KD_ERROR_CAP];
 			snprintf(error, sizeof(error), "%s", k->c->error);
@@ -259,7 +259,9 @@ int main(int argc, char **argv)
 	int code = parse_options(argc, argv, &o);
 	if (code >= 0)
 		return code;
-	if (kcs_parse_client(&where, o.connect, error, sizeof(error))) {
+	int bad = kcs_parse_client(&where, o.connect, error, sizeof(error));
+	kcs_hide_secrets(o.connect);
+	if (bad) {
 		fprintf(stderr, "kd: %s\n", error);
 		return KD_EXIT_USAGE;
 	}
@@ -280,6 +282,7 @@ int main(int argc, char **argv)
 	k.script = script != NULL;
 	int err = reach_server(&k, &where, error, sizeof(error));
 	explicit_bzero(&where.server.password, sizeof(where.server.password));
+	kcs_wipe_trans(&where.trans);
 	if (err) {
 		code = start_failed(&k, err, error);
 	} else {

@@ -238,6 +238,7 @@ int kd_target_open(struct kd_target *t, const char *trans, uint32_t flags)
 	kdw_wr_str(&w, who);
 	struct kd_call call = { 0 };
 	kd_call_start(t->c, &call, KDW_OPEN, kdp_span(body, w.used), kdp_span(NULL, 0));
+	explicit_bzero(body, sizeof(body));
 	/* Events may overtake the reply. */
 	t->state = KD_RUN_WAITING;
 	int err = kd_call_wait(t->c, &call);

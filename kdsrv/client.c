@@ -288,7 +288,9 @@ void kds_client_open_again(struct kds_client *c)
 	struct kcs_trans trans = c->open_trans;
 
 	c->open_waits = NULL;
+	kcs_wipe_trans(&c->open_trans);
 	try_open(c, c->open_id, &trans);
+	kcs_wipe_trans(&trans);
 }
 
 static void do_open(struct kds_client *c, const struct kdw_frame *f)
@@ -315,6 +317,7 @@ static void do_open(struct kds_client *c, const struct kdw_frame *f)
 		snprintf(c->who, sizeof(c->who), "%.*s (%.100s)", (int)(who.n < 48 ? who.n : 48),
 			 (const char *)who.p, c->peer);
 	err = kcs_parse_trans(&trans, trans_text, error, sizeof(error));
+	explicit_bzero(trans_text, sizeof(trans_text));
 	if (!err)
 		err =
 		    kds_policy_resolve(c->server->config, c->trusted, &trans, error, sizeof(error));
@@ -325,6 +328,7 @@ static void do_open(struct kds_client *c, const struct kdw_frame *f)
 	}
 	c->open_flags = flags;
 	try_open(c, f->id, &trans);
+	kcs_wipe_trans(&trans);
 }
 
 static bool leave_stopped(const struct kds_client *c)
@@ -725,6 +729,7 @@ void kds_client_free(struct kds_client *c)
 		event_free(c->more);
 	if (c->bev)
 		bufferevent_free(c->bev);
+	kcs_wipe_trans(&c->open_trans);
 	free(c);
 	kds_server_check_end(s);
 }

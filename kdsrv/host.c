@@ -925,13 +925,16 @@ int64_t kds_host_deadline(const struct kds_host *h)
 	return due;
 }
 
-/* Once in each search: what was heard instead of a target. */
+/* What was heard instead of a target; each finding is told once. A carrier that
+ * is not ready waits for the target's call, and that may take seconds. */
 static void tell_silence(struct kds_host *h, int64_t now_ms)
 {
 	const char *diagnosis = kdt_diagnose(&h->kdt);
 
-	if (diagnosis && !h->told_diagnosis) {
-		h->told_diagnosis = true;
+	if (!kdt_ready(&h->kdt) && now_ms - h->silent_since_ms < SILENCE_MS)
+		return;
+	if (diagnosis && diagnosis != h->told_diagnosis) {
+		h->told_diagnosis = diagnosis;
 		push_note(h, KDW_WARNING, diagnosis);
 	}
 	if (!h->told_silent && !diagnosis && now_ms - h->silent_since_ms >= SILENCE_MS) {

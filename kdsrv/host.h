@@ -91,7 +91,8 @@ struct kds_host {
 	int64_t break_ms;      /* when the last one was sent */
 	unsigned stray_breaks; /* 62s that may cause one more stop */
 	bool repeats_due;      /* a RESET or 62 may make it repeat its stop */
-	bool told_silent, told_diagnosis;
+	bool told_silent;
+	const char *told_diagnosis;
 
 	/* The stop. */
 	uint16_t machine;

@@ -15,12 +15,14 @@
 #include "kdsrv/log.h"
 #include "kdsrv/server.h"
 
-static void serve(int fd)
+static void serve(int fd, const struct kcs_trans *trans)
 {
-	static const struct kds_config config;
+	static struct kds_config config = { .named_count = 1 };
 	struct kds_server s;
 	char error[256];
 
+	snprintf(config.named[0].name, sizeof(config.named[0].name), "%s", KDS_LOCAL_TARGET);
+	config.named[0].trans = *trans;
 	/* Ctrl-C at the terminal is meant for the caller. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
@@ -35,7 +37,7 @@ static void serve(int fd)
 	_exit(0);
 }
 
-int kds_local_start(char *error, size_t cap)
+int kds_local_start(const struct kcs_trans *trans, char *error, size_t cap)
 {
 	int fds[2];
 	pid_t pid;
@@ -54,7 +56,7 @@ int kds_local_start(char *error, size_t cap)
 	}
 	if (pid == 0) {
 		close(fds[0]);
-		serve(fds[1]);
+		serve(fds[1], trans);
 	}
 	close(fds[1]);
 	return fds[0];

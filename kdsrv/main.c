@@ -70,6 +70,8 @@ static int run(struct kds_options *o)
 	rc = kds_server_run(&s) ? EXIT_FAILED : EXIT_OK;
 out:
 	kds_server_free(&s);
+	for (unsigned i = 0; i < o->config.named_count; i++)
+		kcs_wipe_trans(&o->config.named[i].trans);
 	return rc;
 }
 

@@ -55,16 +55,6 @@ static bool bad(const char *what, const char *text)
 	return false;
 }
 
-/* Leaves nothing of a password for ps to show. */
-static void hide_password(char *text)
-{
-	char *p;
-
-	for (p = strcasestr(text, "password="); p; p = strcasestr(p, "password="))
-		for (p += strlen("password="); *p && *p != ','; p++)
-			*p = '*';
-}
-
 static bool add_listener(struct kds_config *c, char *text)
 {
 	char error[KCS_ERROR_CAP];
@@ -75,24 +65,31 @@ static bool add_listener(struct kds_config *c, char *text)
 		fprintf(stderr, "kdsrv: %s\n", error);
 		return false;
 	}
-	hide_password(text);
+	kcs_hide_secrets(text);
 	c->listener_count++;
 	return true;
 }
 
-static bool add_target(struct kds_config *c, const char *text)
+static bool add_target(struct kds_config *c, char *text)
 {
 	const char *equals = strchr(text, '=');
 	struct kds_named_target *n = &c->named[c->named_count];
 	char error[KCS_ERROR_CAP];
+	int err;
 
-	if (c->named_count == KDS_MAX_RULES)
+	if (c->named_count == KDS_MAX_RULES) {
+		kcs_hide_secrets(text);
 		return bad(text, "too many named targets");
+	}
 	if (!equals || equals == text || (size_t)(equals - text) >= sizeof(n->name))
 		return bad(text, "--target wants NAME=STRING");
 	memcpy(n->name, text, (size_t)(equals - text));
 	n->name[equals - text] = '\0';
-	if (kcs_parse_trans(&n->trans, equals + 1, error, sizeof(error))) {
+	err = kcs_parse_trans(&n->trans, equals + 1, error, sizeof(error));
+	if (!err)
+		err = kcs_load_key(&n->trans, error, sizeof(error));
+	kcs_hide_secrets(text);
+	if (err) {
 		fprintf(stderr, "kdsrv: --target %s: %s\n", n->name, error);
 		return false;
 	}

@@ -29,11 +29,19 @@ int kds_policy_resolve(const struct kds_config *config, bool trusted, struct kcs
 	if (trans->kind == KCS_TARGET_NAME)
 		return resolve_name(config, trans, error, cap);
 	if (trusted)
-		return KD_OK;
+		return kcs_load_key(trans, error, cap);
 	kcs_format_trans(trans, text, sizeof(text));
+	/* The file would be read with the server's rights. */
+	if (trans->key_file[0]) {
+		snprintf(error, cap,
+			 "%s: key=@FILE is not permitted from another machine or user; start kdsrv "
+			 "with --target NAME=%s,key=@FILE",
+			 text, text);
+		return KD_ERR_DENIED;
+	}
 	for (unsigned i = 0; i < config->allow_count; i++)
 		if (!fnmatch(config->allow[i], text, 0))
-			return KD_OK;
+			return kcs_load_key(trans, error, cap);
 	snprintf(error, cap,
 		 "%s: not permitted from another machine or user; start kdsrv with "
 		 "--allow '%s' or --target NAME=%s",

@@ -24,6 +24,9 @@ static void pump(struct kds_target *t);
 
 static bool same_hardware(const struct kcs_trans *a, const struct kcs_trans *b)
 {
+	/* One target a port, wherever it is. */
+	if (a->kind == KCS_NET && b->kind == KCS_NET)
+		return a->udp_port == b->udp_port;
 	return a->kind == b->kind && !strcmp(a->port, b->port) &&
 	       (a->kind != KCS_COM_IPPORT || a->ipport == b->ipport);
 }
@@ -198,6 +201,8 @@ static void close_driver(struct kds_target *t)
 	drop_fd_events(t);
 	kdd_close(t->driver);
 	t->driver = NULL;
+	if (t->started && t->trans.kind == KCS_NET)
+		kdn_free(&t->net);
 	t->started = false;
 	t->blocked = false;
 	t->driver_gone = false;
@@ -214,6 +219,10 @@ static int open_driver(struct kds_target *t, char *error, size_t cap)
 		p.baud = t->trans.baud;
 	} else if (t->trans.kind == KCS_COM_IPPORT) {
 		p.tcp_port = t->trans.ipport;
+	} else if (t->trans.kind == KCS_NET) {
+		name = "udp";
+		p.udp_port = t->trans.udp_port;
+		p.port = t->trans.port[0] ? t->trans.port : NULL;
 	}
 	err = kdd_open(&t->driver, kdd_find(name), &p, error, cap);
 	if (!err && t->driver->note[0])
@@ -229,18 +238,40 @@ static uint32_t ack_ms(const struct kcs_trans *trans)
 	return ACK_BASE_MS + 2 * KDP_MAX_FRAME * TX_BITS * 1000u / trans->baud;
 }
 
-static void start_engine(struct kds_target *t)
+static int start_session(struct kds_target *t)
+{
+	struct kdn_config c = { .role = KDP_HOST, .host_pokes = t->trans.port[0] };
+	const char *weakness = kdn_key_weakness(t->trans.key);
+	int err;
+
+	memcpy(c.key, t->trans.key, sizeof(c.key));
+	err = KD_FAULTY("kdn_init", ENOMEM, kdn_init(&t->net, &c, kds_now_ms()));
+	explicit_bzero(&c, sizeof(c));
+	if (!err && weakness)
+		tell_note(t, KDW_WARNING, weakness);
+	return err;
+}
+
+/* False when there is no memory for it, or no random numbers. */
+static bool start_engine(struct kds_target *t)
 {
 	struct kds_host_config c = {
-		.carrier = &kdt_com,
+		.carrier = t->trans.kind == KCS_NET ? &kdt_kdnet : &kdt_com,
+		.net = t->trans.kind == KCS_NET ? &t->net : NULL,
 		.ack_ms = ack_ms(&t->trans),
 		.resets = t->trans.resets_given ? t->trans.resets : 0,
 		.break_in = t->flags & KDW_OPEN_BREAK,
 		.stop_on_load = t->flags & KDW_OPEN_STOP_ON_LOAD,
 	};
 
+	if (c.net && start_session(t)) {
+		snprintf(t->driver->error, sizeof(t->driver->error),
+			 "no memory or no random numbers for session keys");
+		return false;
+	}
 	kds_host_init(&t->host, &c, kds_now_ms());
 	t->started = true;
+	return true;
 }
 
 static void device_gone(struct kds_target *t)
@@ -282,7 +313,9 @@ static void flush(struct kds_target *t)
 
 	t->blocked = false;
 	while (t->started && !t->driver_gone && (s = kds_host_tx(&t->host, kds_now_ms())).n) {
-		ssize_t n = t->driver->ops->send(t->driver, s.p, s.n);
+		const struct kdd_ops *ops = t->driver->ops;
+		bool back = kdt_tx_goes_back(&t->host.kdt);
+		ssize_t n = (back ? ops->send_back : ops->send)(t->driver, s.p, s.n);
 
 		if (n < 0) {
 			t->driver_gone = true;
@@ -321,6 +354,8 @@ static void feed(struct kds_target *t, const uint8_t *buf, size_t n)
 	while (in.n) {
 		size_t took = kds_host_feed(&t->host, in, kds_now_ms());
 
+		if (took && kdt_adopt(&t->host.kdt))
+			t->driver->ops->adopt(t->driver);
 		in = kdp_span(in.p + took, in.n - took);
 		drain_events(t, read_us);
 	}
@@ -337,7 +372,8 @@ static void receive(struct kds_target *t)
 			feed(t, buf, (size_t)n);
 		else if (n < 0)
 			t->driver_gone = true;
-		if (n < (ssize_t)sizeof(buf))
+		/* A stream that had less is empty. */
+		if (n <= 0 || (!t->driver->ops->adopt && n < (ssize_t)sizeof(buf)))
 			return;
 	}
 }
@@ -397,8 +433,8 @@ static void run_driver(struct kds_target *t)
 	case KDD_CONNECTING:
 		return;
 	case KDD_UP:
-		if (!t->started)
-			start_engine(t);
+		if (!t->started && !start_engine(t))
+			t->driver_gone = true;
 		break;
 	case KDD_GONE:
 		t->driver_gone = true;
@@ -499,6 +535,7 @@ void kds_target_free(struct kds_target *t)
 		t->client->target = NULL;
 	}
 	close_driver(t);
+	kcs_wipe_trans(&t->trans);
 	if (t->timer)
 		event_free(t->timer);
 	wake_waiters(s, t);
@@ -523,6 +560,7 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 	t->timer = KD_FAULTY_ALLOC("target timer",
 				   event_new(t->server->base, -1, 0, timer_fired, t));
 	if (!t->timer) {
+		kcs_wipe_trans(&t->trans);
 		free(t);
 		snprintf(error, cap, "out of memory");
 		return KD_ERR_NOMEM;
@@ -533,6 +571,7 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 		t->state = KDS_TARGET_WAITING;
 	} else if (err) {
 		event_free(t->timer);
+		kcs_wipe_trans(&t->trans);
 		free(t);
 		return err;
 	}

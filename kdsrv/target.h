@@ -35,6 +35,7 @@ struct kds_target {
 	bool driver_gone, finished, pumping;
 	bool blocked;                  /* the driver takes no more bytes now */
 	struct kds_host host;
+	struct kdn net;                /* net: only, while started */
 	bool has_close_id;
 	uint32_t close_id;             /* CLOSE to be answered */
 	char last_words[200];          /* what letting go of it left undone */
