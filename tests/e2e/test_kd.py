@@ -104,8 +104,8 @@ def endpsrv_without_server(lab):
 def json_lines(lab):
     """--json: each line is an object with a type"""
     target = lab.target("--print-every", "50", "--int3-every", "200")
-    p = lab.kd(None, target, "r; db nt-2 L4; lm; k; bl; .servers; g; .sleep 500; nosuch; s nt L2 4d",
-               "--json", "-v", status=1)
+    p = lab.kd(None, target, "r; db nt-2 L4; lm; k; bl; .servers; g; .sleep 500; nosuch; "
+               "s nt L2 4d", "--json", "-v", status=1)
     objects = [json.loads(line) for line in p.out.splitlines()]
     check({"command", "attached", "stop", "print", "running"} <= {o["type"] for o in objects},
           "some types are missing")

@@ -187,7 +187,8 @@ def noise_in_frames(lab):
             body = struct.pack("<BBHQQ", body[0] % 4, 0, 1, rnd.getrandbits(64), body[1] * 256)
         if kind == MANIPULATE and len(body) >= 4:
             # What makes it run is another test.
-            body = struct.pack("<I", rnd.choice((0x3130, 0x3132, 0x3137, 0x3146, 0x3156))) + body[4:]
+            api = rnd.choice((0x3130, 0x3132, 0x3137, 0x3146, 0x3156))
+            body = struct.pack("<I", api) + body[4:]
         sent.append(c.send(kind, body))
         if n % 100 == 99:
             for number in sent:

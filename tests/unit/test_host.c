@@ -442,8 +442,9 @@ static void attach_stopped(void **state)
 	target_ids_known_to_nobody(r);
 	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
 	/* Its packet was acknowledged by an earlier host. */
-	kdp_link_init(&r->t, &(struct kdp_link_config){ .role = KDP_TARGET, .rules = &kdp_rules_com },
-	              r->now_ms);
+	const struct kdp_link_config target = { .role = KDP_TARGET, .rules = &kdp_rules_com };
+
+	kdp_link_init(&r->t, &target, r->now_ms);
 	target_ids_known_to_nobody(r);
 	advance(r, 50);
 	assert_int_equal(r->resets, 1);
@@ -692,7 +693,9 @@ static void break_repeats_once_a_second(void **state)
 static void prompt_is_answered(void **state)
 {
 	struct rig *r = rig_new(false);
-	struct kdp_debug_io d = { .api = KDP_GET_STRING, .answer_max = 4, .text = kdp_span("b?", 2) };
+	struct kdp_debug_io d = { .api = KDP_GET_STRING,
+				  .answer_max = 4,
+				  .text = kdp_span("b?", 2) };
 	uint8_t buf[64];
 	long n = kdp_debug_io_encode(buf, sizeof(buf), &d, false);
 
@@ -910,7 +913,9 @@ static void release_is_bounded(void **state)
 static void release_answers_a_prompt(void **state)
 {
 	struct rig *r = rig_new(false);
-	struct kdp_debug_io d = { .api = KDP_GET_STRING, .answer_max = 4, .text = kdp_span("b?", 2) };
+	struct kdp_debug_io d = { .api = KDP_GET_STRING,
+				  .answer_max = 4,
+				  .text = kdp_span("b?", 2) };
 	uint8_t buf[64];
 	long n = kdp_debug_io_encode(buf, sizeof(buf), &d, false);
 
