@@ -67,7 +67,7 @@ static int cmd_bp(struct kd *k, char *args)
 	if (!err)
 		err = kd_no_more(k, args);
 	if (!err)
-		err = kd_bp_add(&k->t, address, &number);
+		err = kd_bp_add(&k->t, kd_canonical(&k->t, address), &number);
 	if (!err)
 		kd_json_int(&k->j, "breakpoint", number);
 	return err;
