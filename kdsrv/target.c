@@ -16,7 +16,8 @@
 
 #define RETRY_MS      500 /* between tries to reopen a device */
 #define READ_SIZE     16384
-#define READS_A_ROUND 8  /* then others have their turn */
+#define READS_A_ROUND 8  /* then other targets have their turn */
+#define ROUNDS        16 /* then clients must have theirs */
 #define TX_BITS       10 /* of a byte on an asynchronous line */
 #define ACK_BASE_MS   1000
 
@@ -125,11 +126,37 @@ static void dispatch(struct kds_target *t, const struct kds_host_event *ev)
 
 /* ---- the driver ------------------------------------------------------- */
 
+static void drop_fd_events(struct kds_target *t);
+
+/* Targets come first, for their ACKs. One that never stops talking would keep
+ * clients waiting for ever: it rests until their turn has come. */
 static void fd_ready(evutil_socket_t fd, short what, void *arg)
 {
+	struct kds_target *t = arg;
+
 	(void)fd;
 	(void)what;
-	pump(arg);
+	if (++t->rounds == ROUNDS / 2)
+		event_active(t->turn, EV_TIMEOUT, 0);
+	if (t->rounds < ROUNDS) {
+		pump(t);
+		return;
+	}
+	t->resting = true;
+	drop_fd_events(t);
+}
+
+static void clients_had_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct kds_target *t = arg;
+
+	(void)fd;
+	(void)what;
+	t->rounds = 0;
+	if (t->resting) {
+		t->resting = false;
+		pump(t);
+	}
 }
 
 static void drop_fd_events(struct kds_target *t)
@@ -172,7 +199,7 @@ static bool watch_fds(struct kds_target *t)
 	struct pollfd fds[KDS_TARGET_FDS];
 	size_t n = 0;
 
-	if (t->driver)
+	if (t->driver && !t->resting)
 		n = t->driver->ops->pollfds(t->driver, t->blocked, fds, KDS_TARGET_FDS);
 	if (same_fds(t, fds, n))
 		return true;
@@ -489,6 +516,14 @@ static void wake_waiters(struct kds_server *s, const struct kds_target *t)
 	}
 }
 
+static void free_events(struct kds_target *t)
+{
+	if (t->timer)
+		event_free(t->timer);
+	if (t->turn)
+		event_free(t->turn);
+}
+
 void kds_target_free(struct kds_target *t)
 {
 	struct kds_server *s = t->server;
@@ -499,8 +534,7 @@ void kds_target_free(struct kds_target *t)
 		t->client->target = NULL;
 	}
 	close_driver(t);
-	if (t->timer)
-		event_free(t->timer);
+	free_events(t);
 	wake_waiters(s, t);
 	free(t);
 }
@@ -522,17 +556,21 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 	kcs_format_trans(trans, t->name, sizeof(t->name));
 	t->timer = KD_FAULTY_ALLOC("target timer",
 				   event_new(t->server->base, -1, 0, timer_fired, t));
-	if (!t->timer) {
+	t->turn = KD_FAULTY_ALLOC("target turn",
+				  event_new(t->server->base, -1, 0, clients_had_turn, t));
+	if (!t->timer || !t->turn) {
+		free_events(t);
 		free(t);
 		snprintf(error, cap, "out of memory");
 		return KD_ERR_NOMEM;
 	}
 	event_priority_set(t->timer, KDS_PRIO_TARGET);
+	event_priority_set(t->turn, KDS_PRIO_CLIENT);
 	err = open_driver(t, error, cap);
 	if (err && trans->reconnect && (err == KD_ERR_NOT_FOUND || err == KD_ERR_GONE)) {
 		t->state = KDS_TARGET_WAITING;
 	} else if (err) {
-		event_free(t->timer);
+		free_events(t);
 		free(t);
 		return err;
 	}

@@ -7,6 +7,8 @@ e2e_tests = \
 	%D%/test_console.py \
 	%D%/test_contract.py \
 	%D%/test_commands.py \
+	%D%/test_firehose.py \
+	%D%/test_hostile.py \
 	%D%/test_latency.py \
 	%D%/test_links.py \
 	%D%/test_protocol.py \
