@@ -869,7 +869,8 @@ void kds_host_tick(struct kds_host *h, int64_t now_ms)
 
 void kds_host_break(struct kds_host *h, int64_t now_ms)
 {
-	if (h->state != KDS_STOPPED)
+	/* One that is being continued runs as soon as it has heard so. */
+	if (h->state != KDS_STOPPED || is_resume_pending(h))
 		kds_host_start_break(h, now_ms);
 	else if (h->stop_len)
 		kds_host_push(h,

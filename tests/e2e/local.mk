@@ -12,6 +12,7 @@ e2e_tests = \
 	%D%/test_latency.py \
 	%D%/test_links.py \
 	%D%/test_protocol.py \
+	%D%/test_qemu.py \
 	%D%/test_teardown.py
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) \

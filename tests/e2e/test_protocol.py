@@ -197,6 +197,33 @@ def noise_in_frames(lab):
     equal(c.read(c.base, 2), b"MZ", "memory after that")
 
 
+@cases(["amd64", "x86"])
+def break_behind_continue(lab, machine):
+    """BREAK right behind a continue stops that run, in this order"""
+    server, target = lab.server(), lab.target("--machine", machine)
+    c = lab.closing(Client(server))
+    c.attach(target)
+    c.go()
+    c.send(BREAK)
+    c.wait_event(EV_STOPPED)
+    pc, context = c.pc()
+    changed = bytearray(context)
+    size = 8 if machine == "amd64" else 4
+    at = c.pc_offset()
+    changed[at:at + size] = (pc + 1 & (1 << 8 * size) - 1).to_bytes(size, "little")
+    c.manipulate(0x3133, b"", bytes(changed))
+    c.seen = len(c.events)
+    body = struct.pack("<IHHII", 0x313C, 0, 0, 0, 0) + struct.pack(
+        "<IIQQQ" if size == 8 else "<IIIII", 0x10002, 0, 0x400, 1, 0).ljust(40, b"\0")
+    first, number = c.frame(MANIPULATE, body)
+    second, broken = c.frame(BREAK)
+    c.s.sendall(first + second)
+    equal((c.wait_reply(number).err, c.wait_reply(broken).err), (OK, OK), "replies")
+    c.wait_event(EV_RUNNING)
+    c.wait_event(EV_STOPPED)
+    c.version()
+
+
 # ---- flow --------------------------------------------------------------------
 
 @test
