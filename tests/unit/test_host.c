@@ -424,13 +424,80 @@ static void attach_booting_and_break(void **state)
 	/* The break-in is ahead of the continue, with a pause between them. */
 	assert_int_equal(r->breaks, 1);
 	assert_false(asked(r, KDP_CONTINUE));
-	advance(r, 100);
+	advance(r, kdp_rules_com.break_gap_ms);
 	assert_true(asked(r, KDP_CONTINUE));
 	assert_int_equal(r->h.state, KDS_RUNNING);
 	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
 	advance(r, 5000);
 	assert_int_equal(count(r, KDS_EV_STOPPED), 1);
 	assert_int_equal(r->breaks, 1);
+	free(r);
+}
+
+/* The break-in of an attach goes with the first module, so that the stop comes
+ * when the boot modules are known. */
+static void attach_booting_waits_for_a_load(void **state)
+{
+	struct rig *r = rig_new(true);
+
+	(void)state;
+	target_prints(r, "hello");
+	advance(r, 400);
+	assert_int_equal(r->breaks, 0);
+	target_loads(r, "ntoskrnl.exe", BASE);
+	advance(r, 10);
+	assert_int_equal(r->breaks, 1);
+	/* The target noted it, and says so. */
+	target_repeat(r);
+	advance(r, 10);
+	assert_true(asked(r, KDP_CONTINUE));
+	target_loads(r, "hal.dll", BASE + 0x100000);
+	advance(r, 10);
+	target_prints(r, "more");
+	advance(r, 10);
+	assert_int_equal(r->breaks, 1);
+	assert_int_equal(count(r, KDS_EV_MODULE), 2);
+	free(r);
+}
+
+static void attach_booting_without_loads(void **state)
+{
+	struct rig *r = rig_new(true);
+
+	(void)state;
+	target_prints(r, "hello");
+	advance(r, 400);
+	target_prints(r, "more");
+	advance(r, 90);
+	assert_int_equal(r->breaks, 0);
+	advance(r, 100);
+	assert_int_equal(r->breaks, 1);
+	free(r);
+}
+
+/* A target looks for a break-in behind each print, and loses one that comes in
+ * front of an ACK. */
+static void break_goes_behind_each_print(void **state)
+{
+	struct rig *r = rig_stopped();
+	unsigned resets = r->resets;
+
+	(void)state;
+	request(r, KDP_CONTINUE2);
+	advance(r, 10);
+	kds_host_break(&r->h, r->now_ms);
+	advance(r, 10);
+	assert_int_equal(r->breaks, 1);
+	for (unsigned i = 2; i < 5; i++) {
+		target_prints(r, "still running");
+		advance(r, 10);
+		assert_int_equal(r->breaks, i);
+	}
+	/* Who prints is alive: no RESET. */
+	assert_int_equal(r->resets, resets);
+	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
+	advance(r, 3000);
+	assert_int_equal(r->breaks, 4);
 	free(r);
 }
 
@@ -949,6 +1016,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attach_booting),
 		cmocka_unit_test(attach_booting_and_break),
+		cmocka_unit_test(attach_booting_waits_for_a_load),
+		cmocka_unit_test(attach_booting_without_loads),
+		cmocka_unit_test(break_goes_behind_each_print),
 		cmocka_unit_test(attach_stopped),
 		cmocka_unit_test(attach_running),
 		cmocka_unit_test(attach_running_with_unknown_ids),
