@@ -13,9 +13,13 @@ e2e_tests = \
 	%D%/test_links.py \
 	%D%/test_protocol.py \
 	%D%/test_qemu.py \
+	%D%/test_stock.py \
 	%D%/test_teardown.py
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) \
 	%D%/lib/kdclient.py \
 	%D%/lib/kdlib.py \
-	%D%/lib/proxy.py
+	%D%/lib/proxy.py \
+	%D%/lib/stocklink.py \
+	%D%/lib/stockmachine.py \
+	%D%/lib/stocktarget.py
