@@ -16,7 +16,8 @@
 #define MAX_SCRIPT (1024 * 1024)
 
 struct options {
-	const char *connect, *commands, *script;
+	char *connect;
+	const char *commands, *script;
 	bool break_in, json, verbose;
 	int timeout_ms;
 };
@@ -264,6 +265,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "kd: %s\n", error);
 		return KD_EXIT_USAGE;
 	}
+	kcs_hide_password(o.connect);
 	if (!o.commands && !o.script && !isatty(STDIN_FILENO))
 		o.script = "-";
 	if (o.commands || o.script) {

@@ -76,6 +76,10 @@ void kcs_format_trans(const struct kcs_trans *t, char *out, size_t cap);
 /* "tcp:port=5005,server=127.0.0.1"; never the password. */
 void kcs_format_server(const struct kcs_server *s, char *out, size_t cap);
 
+/* Overwrites the passwords in an argument of the command line, so that process
+ * listings do not show them from then on. */
+void kcs_hide_password(char *text);
+
 /* "com1" -> "/dev/ttyS0"; anything else is copied. */
 void kcs_device_name(const char *port, char *out, size_t cap);
 /* $XDG_RUNTIME_DIR/kdsrv, or /run/kdsrv for root. KD_ERR_NOT_FOUND when

@@ -348,3 +348,12 @@ void kcs_format_server(const struct kcs_server *s, char *out, size_t cap)
 	snprintf(out, cap, "tcp:port=%u%s%s%s%s", s->port_lo, range, s->host[0] ? ",server=" : "",
 		 s->host, s->ipv6 ? ",ipversion=6" : "");
 }
+
+void kcs_hide_password(char *text)
+{
+	static const char key[] = "password=";
+
+	while ((text = strcasestr(text, key)))
+		for (text += sizeof(key) - 1; *text && *text != ',' && *text != '}'; text++)
+			*text = '*';
+}

@@ -55,16 +55,6 @@ static bool bad(const char *what, const char *text)
 	return false;
 }
 
-/* Leaves nothing of a password for ps to show. */
-static void hide_password(char *text)
-{
-	char *p;
-
-	for (p = strcasestr(text, "password="); p; p = strcasestr(p, "password="))
-		for (p += strlen("password="); *p && *p != ','; p++)
-			*p = '*';
-}
-
 static bool add_listener(struct kds_config *c, char *text)
 {
 	char error[KCS_ERROR_CAP];
@@ -75,7 +65,7 @@ static bool add_listener(struct kds_config *c, char *text)
 		fprintf(stderr, "kdsrv: %s\n", error);
 		return false;
 	}
-	hide_password(text);
+	kcs_hide_password(text);
 	c->listener_count++;
 	return true;
 }

@@ -614,6 +614,22 @@ static void test_device_name(void **state)
 	}
 }
 
+static void test_hide_password(void **state)
+{
+	char plain[] = "tcp:port=1,password=secret,hidden";
+	char nested[] = "kdsrv:server=@{tcp:server=h,port=1,Password=x y},trans=@{com:port=com1}";
+	char none[] = "com:port=com1";
+
+	(void)state;
+	kcs_hide_password(plain);
+	assert_string_equal(plain, "tcp:port=1,password=******,hidden");
+	kcs_hide_password(nested);
+	assert_string_equal(nested,
+			    "kdsrv:server=@{tcp:server=h,port=1,Password=***},trans=@{com:port=com1}");
+	kcs_hide_password(none);
+	assert_string_equal(none, "com:port=com1");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -633,6 +649,7 @@ int main(void)
 		cmocka_unit_test_setup(test_password_file_unreadable, clean_environment),
 		cmocka_unit_test_setup(test_runtime_dir, clean_environment),
 		cmocka_unit_test_setup(test_device_name, clean_environment),
+		cmocka_unit_test(test_hide_password),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
