@@ -224,6 +224,43 @@ def break_behind_continue(lab, machine):
     c.version()
 
 
+@test
+def events(lab):
+    """prompt and ANSWER, a request for a file, RESYNC, SET_FLAGS, module loads"""
+    server, target = lab.server(), lab.target("--print-every", "50")
+    c = lab.closing(Client(server))
+    c.attach(target)
+    c.command("prompt")
+    c.go()
+    body = c.wait_event(EV_PROMPT)
+    longest, = struct.unpack_from("<I", body)
+    check(0 < longest <= 1024 and body[4:], "the prompt: %r" % body)
+    equal(c.call(ANSWER, b"yes").err, OK, "ANSWER")
+    equal(c.call(ANSWER, b"again").err, STATE, "a second ANSWER")
+    c.wait_event(EV_PRINT, match=lambda b: b.startswith(b"yes"))
+    for name in "file", "module":
+        c.send(BREAK)
+        c.wait_event(EV_STOPPED)
+        c.command(name)
+        c.go()
+        if name == "module":
+            equal(struct.unpack_from("<I", c.wait_event(EV_MODULE))[0] & 0xFFFF, 0x3031, "kind")
+        c.wait_event(EV_PRINT)
+    # The same load is a stop once flag 4 is set.
+    c.send(BREAK)
+    c.wait_event(EV_STOPPED)
+    c.command("module")
+    c.ok(SET_FLAGS, struct.pack("<I", STOP_ON_LOAD))
+    c.go()
+    equal(struct.unpack_from("<I", c.wait_event(EV_STOPPED))[0] & 0xFFFF, 0x3031, "kind of stop")
+    equal(c.read(c.base, 2), b"MZ", "memory in a load stop")
+    for kind in RESYNC, BREAK:
+        c.ok(kind)
+        c.wait_event(EV_STOPPED)
+        equal(c.read(c.base, 2), b"MZ", "memory after it")
+    c.ok(CLOSE)
+
+
 # ---- flow --------------------------------------------------------------------
 
 @test
