@@ -593,7 +593,7 @@ static void got_load(struct kds_host *h, const struct kdp_state_change *sc, stru
 static void stopped(struct kds_host *h, const struct kdp_state_change *sc, struct kdp_span p,
 		    int64_t now_ms)
 {
-	bool again = h->state == KDS_STOPPED;
+	bool again = h->state == KDS_STOPPED, known = h->state != KDS_CONNECTING;
 
 	h->exception_code = sc->new_state == KDP_EXCEPTION ? sc->exception.code : 0;
 	h->first_chance = sc->new_state == KDP_EXCEPTION && sc->exception.first_chance;
@@ -608,8 +608,9 @@ static void stopped(struct kds_host *h, const struct kdp_state_change *sc, struc
 		if (h->stray_breaks > STRAY_BREAKS_MAX)
 			h->stray_breaks = STRAY_BREAKS_MAX;
 		h->breaks_sent = 0;
-		/* This stop is the work of one of them, or of none. */
-		if (h->stray_breaks && h->exception_code == KDP_EXC_BREAKPOINT)
+		/* This stop is the work of one of them, unless it was there
+		 * before we came. */
+		if (h->stray_breaks && known && h->exception_code == KDP_EXC_BREAKPOINT)
 			h->stray_breaks--;
 	}
 	if (!kds_release_active(h))

@@ -862,6 +862,31 @@ static void release_steps_over_a_hard_breakpoint(void **state)
 	free(r);
 }
 
+/* Found stopped, it notes the break-in and stops once more when it runs. */
+static void release_waits_for_a_stray_break(void **state)
+{
+	struct rig *r = rig_new(true);
+
+	(void)state;
+	r->mem[INT3_AT - BASE] = 0xCC;
+	r->deaf = true;
+	advance(r, 400);
+	assert_int_equal(r->breaks, 1);
+	r->deaf = false;
+	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
+	advance(r, 50);
+	assert_int_equal(r->h.state, KDS_STOPPED);
+	kds_host_release(&r->h, false, 3000, r->now_ms);
+	advance(r, 50);
+	assert_false(r->stopped);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 0);
+	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
+	advance(r, 300);
+	assert_false(r->stopped);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 1);
+	free(r);
+}
+
 static void release_takes_breakpoints_out(void **state)
 {
 	struct rig *r = rig_stopped();
@@ -1039,6 +1064,7 @@ int main(void)
 		cmocka_unit_test(reboot_is_told),
 		cmocka_unit_test(reset_button_is_told),
 		cmocka_unit_test(release_steps_over_a_hard_breakpoint),
+		cmocka_unit_test(release_waits_for_a_stray_break),
 		cmocka_unit_test(release_takes_breakpoints_out),
 		cmocka_unit_test(release_leaves_a_bugcheck),
 		cmocka_unit_test(release_is_not_fooled_by_a_register),
