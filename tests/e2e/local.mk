@@ -14,6 +14,7 @@ e2e_tests = \
 	%D%/test_protocol.py \
 	%D%/test_qemu.py \
 	%D%/test_stock.py \
+	%D%/test_stock_captures.py \
 	%D%/test_teardown.py
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) \

@@ -397,14 +397,14 @@ class Stock:
     to look at; do() is how they make it do something."""
 
     def __init__(self, path, log=None, faults=(), byte_us=0, wait_s=0.025, patience=1,
-                 stall=None, seed=1, **kernel):
+                 stall=None, seed=1, kernel_class=Kernel, **kernel):
         self.path, self.trans = path, "com:pipe,port=%s" % path
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(path)
         self.listener.listen(4)
         self.port = Port(self.listener, [Fault(f) for f in faults], byte_us, log)
         self.link = Link(self.port, wait_s, patience, stall, seed)
-        self.kernel = Kernel(self.link, **kernel)
+        self.kernel = kernel_class(self.link, **kernel)
         self.error = None
         self.thread = threading.Thread(target=self._live, daemon=True)
         self.thread.start()
