@@ -16,8 +16,8 @@
 
 #define RETRY_MS      500 /* between tries to reopen a device */
 #define READ_SIZE     16384
-#define READS_A_ROUND 8  /* then other targets have their turn */
-#define ROUNDS        16 /* then clients must have theirs */
+#define READS_A_ROUND 2 /* then other targets have their turn */
+#define ROUNDS        4 /* then clients must have theirs */
 #define TX_BITS       10 /* of a byte on an asynchronous line */
 #define ACK_BASE_MS   1000
 

@@ -166,7 +166,7 @@ def left_stopped_in_a_bug_check(lab):
     c = lab.closing(Client(server))
     c.attach(target)
     c.command("crash")
-    c.go()
+    c.go(expect_break=True)
     c.wait_event(EV_STOPPED)
     matches("bug check", c.ok(CLOSE).text, "reply to CLOSE")
     n = lab.closing(Client(server))
