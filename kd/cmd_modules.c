@@ -2,12 +2,14 @@
 #include <config.h>
 
 #include "kd/cmd.h"
+#include "kd/decode.h"
 
 #include <inttypes.h>
 #include <string.h>
 
-#define MAX_FRAMES 64
-#define SCAN_BYTES 4096
+#define MAX_FRAMES     64
+#define SCAN_BYTES     4096
+#define MAX_CANDIDATES 256
 
 static const char *target_kind(uint16_t major)
 {
@@ -185,23 +187,72 @@ static void walk_frames(struct kd *k, struct stack *s)
 	}
 }
 
-/* Whatever lies on the stack and looks like an address behind a call. */
+/* The code before each candidate, all in one request. */
+struct candidates {
+	size_t n, next;
+	uint64_t sp[MAX_CANDIDATES], address[MAX_CANDIDATES];
+	uint8_t code[MAX_CANDIDATES][KD_CALL_MAX];
+	size_t have[MAX_CANDIDATES];
+};
+
+static void on_code(void *ctx, uint16_t type, struct kdp_span body)
+{
+	struct candidates *c = ctx;
+	struct kdp_rd r = kdp_rd(body);
+	uint64_t address = kdp_rd_u64(&r);
+	struct kdp_span data = kdp_rd_rest(&r);
+	for (size_t i = c->next; type == KDW_DATA && i < c->n; i++) {
+		if (address != c->address[i] - KD_CALL_MAX + c->have[i])
+			continue;
+		size_t left = KD_CALL_MAX - c->have[i], n = data.n < left ? data.n : left;
+		memcpy(c->code[i] + c->have[i], data.p, n);
+		c->have[i] += n;
+		c->next = c->have[i] == KD_CALL_MAX ? i + 1 : i;
+		return;
+	}
+}
+
+static int read_candidates(struct kd *k, struct candidates *c)
+{
+	uint8_t body[4 + 16 * MAX_CANDIDATES];
+	struct kdp_wr w = kdp_wr(body, sizeof(body));
+	kdp_wr_u16(&w, KDW_VIRTUAL);
+	kdp_wr_u16(&w, (uint16_t)c->n);
+	for (size_t i = 0; i < c->n; i++) {
+		kdp_wr_u64(&w, c->address[i] - KD_CALL_MAX);
+		kdp_wr_u64(&w, KD_CALL_MAX);
+	}
+	struct kd_call call = { .on_data = on_code, .ctx = c };
+	kd_call_start(k->c, &call, KDW_READ, kdp_span(body, w.used), kdp_span(NULL, 0));
+	int err = kd_call_wait(k->c, &call);
+	kd_call_drop(k->c, &call);
+	return err;
+}
+
+/* Whatever lies on the stack and is an address behind a call. */
 static void scan_stack(struct kd *k, struct stack *s)
 {
 	uint8_t buf[SCAN_BYTES];
 	bool valid[SCAN_BYTES];
+	struct candidates c = { 0 };
 	unsigned size = kd_pointer_size(&k->t);
 	long got = kd_read(&k->t, KDW_VIRTUAL, s->sp, buf, sizeof(buf), valid);
-	if (got < 0)
-		s->err = (int)got;
-	for (size_t i = 0; got > 0 && i + size <= sizeof(buf) && s->frames < MAX_FRAMES;
-	     i += size) {
+	for (size_t i = 0; got > 0 && i + size <= sizeof(buf) && c.n < MAX_CANDIDATES; i += size) {
 		uint64_t ret = kd_canonical(&k->t, kd_format_get(buf + i, size));
 		if (!valid[i] || !is_code(k, ret))
 			continue;
-		show_frame(k, s->frames, s->sp + i, ret, s->ip, s->frames > 0);
+		c.sp[c.n] = s->sp + i;
+		c.address[c.n++] = ret;
+	}
+	s->err = got < 0 ? (int)got : c.n ? read_candidates(k, &c) : KD_OK;
+	for (size_t i = 0; i < c.n && !s->err && s->frames < MAX_FRAMES; i++) {
+		struct kdp_span code = { c.code[i], c.have[i] };
+		if (!kd_ends_in_call(code, k->t.machine == KDP_MACHINE_AMD64))
+			continue;
+		show_frame(k, s->frames, c.sp[i], c.address[i], s->ip, s->frames > 0);
 		s->frames++;
-		s->ip = ret;
+		s->ip = c.address[i];
+		s->sp = c.sp[i] + size;
 	}
 }
 

@@ -67,7 +67,7 @@ static int cmd_bp(struct kd *k, char *args)
 	if (!err)
 		err = kd_no_more(k, args);
 	if (!err)
-		err = kd_bp_add(&k->t, address, &number);
+		err = kd_bp_add(&k->t, kd_canonical(&k->t, address), &number);
 	if (!err)
 		kd_json_int(&k->j, "breakpoint", number);
 	return err;
@@ -241,8 +241,8 @@ const struct kd_command kd_commands_run[] = {
 	{ "gn", KD_NEED_STOP, cmd_gn, "gn", "run, exception not handled" },
 	{ "p", KD_NEED_STOP, cmd_p, "p [count]", "step over calls" },
 	{ "t", KD_NEED_STOP, cmd_t, "t [count]", "step into calls" },
-	{ "sxd", KD_NEED_TARGET, cmd_sxd, "sxd ld", "do not stop at module loads" },
-	{ "sxe", KD_NEED_TARGET, cmd_sxe, "sxe ld", "stop at module loads" },
+	{ "sxd", KD_NEED_STOP, cmd_sxd, "sxd ld", "do not stop at module loads" },
+	{ "sxe", KD_NEED_STOP, cmd_sxe, "sxe ld", "stop at module loads" },
 	{ "~", KD_NEED_STOP, cmd_tilde, "~[Ns]", "show or switch the processor" },
 	{ ".break", KD_NEED_TARGET, cmd_break, ".break", "break in, wait for the stop" },
 	{ ".crash", KD_NEED_STOP, cmd_crash, ".crash", "make the target bug-check" },

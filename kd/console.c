@@ -216,12 +216,6 @@ static void run_one(struct console *con, const char *line)
 static void command_prompt(struct console *con)
 {
 	struct kd *k = con->k;
-	bool stopped = k->t.state == KD_RUN_STOPPED;
-	/* A stop is shown before the prompt that it brings. */
-	k->c->deadline_ms = KD_NO_DEADLINE;
-	kd_target_settle(&k->t);
-	if (stopped && k->t.state != KD_RUN_STOPPED)
-		return;
 	char *line = ask(con);
 	con->busy = con->busy && k->t.state != KD_RUN_STOPPED;
 	if (line) {

@@ -92,3 +92,14 @@ unsigned kd_step_over_length(struct kdp_span code, bool amd64)
 	}
 	return len <= code.n ? len : 0;
 }
+
+bool kd_ends_in_call(struct kdp_span code, bool amd64)
+{
+	for (size_t n = 2; n <= code.n && n <= KD_CALL_MAX; n++) {
+		struct kdp_span tail = { code.p + code.n - n, n };
+		bool call = tail.p[0] == 0xE8 || tail.p[0] == 0x9A || tail.p[0] == 0xFF;
+		if (call && kd_step_over_length(tail, amd64) == n)
+			return true;
+	}
+	return false;
+}

@@ -8,4 +8,9 @@
  * it: a call, or a string instruction that repeats. 0: step it. */
 unsigned kd_step_over_length(struct kdp_span code, bool amd64);
 
+/* True if a call instruction may end right behind the bytes: they look like
+ * what lies before a return address. Give it up to KD_CALL_MAX bytes. */
+#define KD_CALL_MAX 7
+bool kd_ends_in_call(struct kdp_span code, bool amd64);
+
 #endif

@@ -16,8 +16,8 @@
 #define MAX_SCRIPT (1024 * 1024)
 
 struct options {
-	const char *commands, *script;
 	char *connect;
+	const char *commands, *script;
 	bool break_in, json, verbose;
 	int timeout_ms;
 };
@@ -254,7 +254,8 @@ int main(int argc, char **argv)
 {
 	struct options o;
 	struct kcs_client where;
-	char error[KD_ERROR_CAP] = "", *script = NULL;
+	char error[KD_ERROR_CAP] = "";
+	static char *script; /* stays reachable in the in-process server */
 	setlocale(LC_CTYPE, "");
 	int code = parse_options(argc, argv, &o);
 	if (code >= 0)

@@ -40,6 +40,8 @@ long kd_read(struct kd_target *t, enum kdw_space space, uint64_t address, uint8_
 		return err;
 	if (!len || len > LONG_MAX)
 		return 0;
+	if (space == KDW_VIRTUAL)
+		address = kd_canonical(t, address);
 	memset(buf, 0, len);
 	if (valid)
 		memset(valid, 0, len * sizeof(bool));
@@ -85,6 +87,8 @@ int kd_write(struct kd_target *t, enum kdw_space space, uint64_t address, const 
              size_t len)
 {
 	int err = kd_target_need_stop(t);
+	if (space == KDW_VIRTUAL)
+		address = kd_canonical(t, address);
 	/* What is written must not be undone when a breakpoint is taken out. */
 	for (size_t i = 0; !err && space == KDW_VIRTUAL && i <= KD_MAX_BREAKPOINTS; i++)
 		if (t->bp[i].written && t->bp[i].address - address < len)

@@ -69,6 +69,29 @@ void kd_modules_forget(struct kd_target *t)
 	t->modules_valid = false;
 }
 
+static void drop_seen(struct kd_target *t, uint64_t base)
+{
+	for (size_t i = 0; i < t->seen.n; i++)
+		if (t->seen.m[i].base == base)
+			t->seen.m[i--] = t->seen.m[--t->seen.n];
+}
+
+void kd_modules_kernel(struct kd_target *t)
+{
+	struct kd_module *m = NULL;
+	for (size_t i = 0; i < t->seen.n; i++)
+		if (kd_canonical(t, t->seen.m[i].base) == t->version.kernel_base)
+			m = &t->seen.m[i];
+	if (!m)
+		m = list_add(&t->seen);
+	if (!m)
+		return;
+	m->base = t->version.kernel_base;
+	if (!m->size)
+		m->size = t->kernel_size;
+	snprintf(m->name, sizeof(m->name), "nt");
+}
+
 void kd_modules_event(struct kd_target *t, const struct kdp_load_symbols *ls)
 {
 	t->modules_valid = false;
@@ -77,9 +100,7 @@ void kd_modules_event(struct kd_target *t, const struct kdp_load_symbols *ls)
 		return;
 	}
 	uint64_t base = kd_canonical(t, ls->base);
-	for (size_t i = 0; i < t->seen.n; i++)
-		if (t->seen.m[i].base == base)
-			t->seen.m[i--] = t->seen.m[--t->seen.n];
+	drop_seen(t, base);
 	struct kd_module *m = ls->unload ? NULL : list_add(&t->seen);
 	if (!m)
 		return;

@@ -305,6 +305,8 @@ static int attach(struct kd_target *t)
 	}
 	if (!err && !t->kernel_size && t->version.kernel_base)
 		t->kernel_size = kd_image_size(t, t->version.kernel_base);
+	if (t->have_version && t->version.kernel_base)
+		kd_modules_kernel(t);
 	return err;
 }
 

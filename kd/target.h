@@ -212,6 +212,8 @@ int kd_modules_load(struct kd_target *t);
 void kd_modules_forget(struct kd_target *t);
 /* A load or unload that was reported. */
 void kd_modules_event(struct kd_target *t, const struct kdp_load_symbols *ls);
+/* The version told where the kernel is: early in a boot that is all there is. */
+void kd_modules_kernel(struct kd_target *t);
 /* What lm shows: the walked list, or what was seen while there is none. */
 const struct kd_module_list *kd_modules(const struct kd_target *t);
 /* By name, case-insensitive; "nt" is the kernel. Walks the list if it must. */

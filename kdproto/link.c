@@ -22,7 +22,7 @@ const struct kdp_link_rules kdp_rules_com = {
 	.idle_resend = true,
 	.id_sync = KDP_ID_SYNC,
 	.silence_ms = 100,
-	.break_gap_ms = 60,
+	.break_gap_ms = 200,
 	.host_ack_ms = 1000,
 	.host_tries = 5,
 	.reset_ms = 500,
@@ -300,20 +300,22 @@ static void end_hold(struct kdp_link *l, int64_t now_ms)
 		l->hold_ms = KDP_NEVER;
 }
 
-/* ACKs go before everything: the target's patience is short. */
+/* ACKs go before everything: the target's patience is short. One break-in may
+ * follow another. */
 static void out_next(struct kdp_link *l, int64_t now_ms)
 {
+	bool held;
+
 	l->out_len = l->out_sent = 0;
 	end_hold(l, now_ms);
+	held = l->hold_ms != KDP_NEVER;
 	if (l->control_count)
 		out_control(l);
-	else if (l->hold_ms != KDP_NEVER)
-		return;
-	else if (l->send_reset)
+	else if (l->send_reset && !held)
 		out_reset(l, now_ms);
 	else if (l->send_break)
 		out_break(l);
-	else if (l->send_data)
+	else if (l->send_data && !held)
 		out_data(l, now_ms);
 }
 

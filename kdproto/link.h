@@ -176,7 +176,7 @@ struct kdp_link {
 	bool reply_proves;         /* the next reply is for the pending packet */
 	uint16_t tx_type;
 	int64_t deadline_ms;       /* for the state */
-	int64_t hold_ms;           /* no data, RESET or 62 before this, or
+	int64_t hold_ms;           /* no data and no RESET before this, or
 	                            * KDP_NEVER: no such wait */
 	bool reset_open;           /* a RESET of ours found no answer so far */
 	int64_t reset_sent_ms;     /* further answers to it are no news */

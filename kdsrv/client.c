@@ -6,6 +6,7 @@
 #include <event2/buffer.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -254,6 +255,14 @@ static void opened(struct kds_client *c, uint32_t id)
 				      "the device is not there yet; waiting for it");
 }
 
+/* True when the other end has hung up and we have not read that far yet. */
+static bool peer_is_gone(struct kds_client *c)
+{
+	struct pollfd p = { .fd = bufferevent_getfd(c->bev), .events = POLLRDHUP };
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
 /* Opens, or waits for a target whose last session is just ending. */
 static void try_open(struct kds_client *c, uint32_t id, const struct kcs_trans *trans)
 {
@@ -261,6 +270,10 @@ static void try_open(struct kds_client *c, uint32_t id, const struct kcs_trans *
 	char name[KCS_MAX_TEXT], error[512], text[KCS_MAX_TEXT + 512 + 4];
 	int err;
 
+	if (t && t->client && peer_is_gone(t->client)) {
+		kds_client_free(t->client);
+		t = kds_target_find(c->server, trans);
+	}
 	if (t && !t->client) {
 		c->open_waits = t;
 		c->open_id = id;

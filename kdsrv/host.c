@@ -12,6 +12,9 @@
  * it, a byte a clock tick, and sees the break-in byte only behind it. */
 #define RESET_WAIT_MS  300
 #define BREAK_WAIT_MS  1000
+/* A target that took note of the break-in stops at its next look, which in the
+ * middle of a boot is behind all module loads. */
+#define BREAK_NOTED_MS 5000
 #define LISTEN_WAIT_MS 1700
 #define REPLY_WAIT_MS  5000
 #define REPLY_LIMIT_MS 30000
@@ -26,8 +29,12 @@
 #define RESET_RARE_MS 10000
 /* Longest answer that a prompt gets, whatever the target would take. */
 #define PROMPT_MAX 1024
-/* RESET is tried once more when the first break-ins found nobody. */
-#define BREAKS_BEFORE_RESET 2
+/* A target that has just started reports its first module so soon. */
+#define BOOT_WAIT_MS 500
+/* RESET is tried once more when the break-ins found nobody for so long. */
+#define BREAKS_BEFORE_RESET_MS (2 * BREAK_WAIT_MS)
+/* However many break-ins were sent, a target notes one and hears one more. */
+#define STRAY_BREAKS_MAX 2
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -68,13 +75,15 @@ static void step_break(struct kds_host *h, int64_t now_ms)
 	kdp_link_break_in(link_of(h), now_ms);
 	h->repeats_due = true;
 	h->breaks_sent++;
-	h->break_ms = now_ms;
-	h->step_ms = now_ms + BREAK_WAIT_MS;
+	h->break_noted = false;
+	h->break_until_ms = now_ms + BREAK_WAIT_MS;
+	h->step_ms = h->break_until_ms;
 }
 
+/* Whether the last one may still be on its way: two stop the target twice. */
 static bool break_is_fresh(const struct kds_host *h, int64_t now_ms)
 {
-	return h->breaks_sent && now_ms < h->break_ms + BREAK_WAIT_MS;
+	return h->breaks_sent && now_ms < h->break_until_ms;
 }
 
 static bool may_reset(const struct kds_host *h)
@@ -93,6 +102,27 @@ static void look_for_target(struct kds_host *h, int64_t now_ms)
 		step_reset(h, now_ms);
 	else
 		h->step_ms = now_ms + LISTEN_WAIT_MS;
+}
+
+/* A packet came behind the last break-in, which its ACK may have swallowed. */
+static void break_passed(struct kds_host *h, int64_t now_ms)
+{
+	if (!h->break_noted && h->break_until_ms > now_ms)
+		h->break_until_ms = now_ms;
+}
+
+/* A target looks for a break-in right behind each print, so the best place for
+ * one is behind the print's ACK. A target that may have just started is given
+ * time to report its first module: the break-in goes with that one, and the
+ * stop comes when all boot modules are known. */
+static void break_behind_print(struct kds_host *h, int64_t now_ms)
+{
+	if (h->state != KDS_RUNNING || !h->want_break || break_is_fresh(h, now_ms))
+		return;
+	if (now_ms < h->boot_until_ms)
+		h->step_ms = h->boot_until_ms;
+	else
+		step_break(h, now_ms);
 }
 
 /* RESET and listening (or break-in) take turns. */
@@ -118,7 +148,8 @@ static void running_step(struct kds_host *h, int64_t now_ms)
 	kdp_link_reset_cancel(link_of(h));
 	if (!h->want_break) {
 		h->step_ms = KDP_NEVER;
-	} else if (h->breaks_sent && h->breaks_sent % BREAKS_BEFORE_RESET == 0 && !h->step) {
+	} else if (!h->step && now_ms - h->silent_since_ms >= BREAKS_BEFORE_RESET_MS &&
+		   h->breaks_sent) {
 		/* It may be stopped, and we do not know. */
 		h->step = 1;
 		step_reset(h, now_ms);
@@ -133,6 +164,7 @@ void kds_host_start_break(struct kds_host *h, int64_t now_ms)
 	h->want_break = true;
 	if (h->state == KDS_RUNNING && h->step_ms == KDP_NEVER) {
 		h->step = 0;
+		h->silent_since_ms = now_ms;
 		step_break(h, now_ms);
 	} else if (h->state == KDS_CONNECTING && h->step) {
 		/* We only listened so far. */
@@ -140,11 +172,13 @@ void kds_host_start_break(struct kds_host *h, int64_t now_ms)
 	}
 }
 
-static void set_up(struct kds_host *h)
+static void set_up(struct kds_host *h, int64_t now_ms)
 {
 	if (h->up)
 		return;
 	h->up = true;
+	if (!h->was_up)
+		h->boot_until_ms = now_ms + BOOT_WAIT_MS;
 	h->was_up = true;
 	kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_UP });
 }
@@ -161,10 +195,10 @@ static void set_running(struct kds_host *h, int64_t now_ms)
 	if (!h->want_break)
 		h->step_ms = KDP_NEVER;
 	else if (break_is_fresh(h, now_ms))
-		/* The last one may be on its way: two stop the target twice. */
-		h->step_ms = h->break_ms + BREAK_WAIT_MS;
+		h->step_ms = h->break_until_ms;
 	else
-		step_break(h, now_ms);
+		h->step_ms = now_ms;
+	break_behind_print(h, now_ms);
 	kds_release_step(h, now_ms);
 }
 
@@ -456,6 +490,7 @@ static void target_restarted(struct kds_host *h, int64_t now_ms)
 
 	h->aligned = true;
 	h->boot_seen = true;
+	h->boot_until_ms = now_ms + BOOT_WAIT_MS;
 	if (!h->was_up)
 		return;
 	fail_request(h, KD_ERR_GONE, "the target restarted", now_ms);
@@ -470,9 +505,11 @@ static void target_restarted(struct kds_host *h, int64_t now_ms)
 
 static void got_print(struct kds_host *h, const struct kdp_debug_io *d, int64_t now_ms)
 {
+	break_passed(h, now_ms);
 	/* A stopped target prints only from within a request. */
 	if (h->state != KDS_STOPPED)
 		target_runs(h, now_ms);
+	break_behind_print(h, now_ms);
 	kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_PRINT, .payload = d->text });
 }
 
@@ -570,6 +607,7 @@ static void got_load(struct kds_host *h, const struct kdp_state_change *sc, stru
 	    (sc->load.base == h->kernel_base || is_kernel_name(sc->load.path)))
 		rebooted(h, "the target reports its kernel image anew");
 	h->boot_seen = false;
+	h->boot_until_ms = now_ms;
 	if (h->config.stop_on_load && !kds_release_active(h)) {
 		h->state = KDS_STOPPED;
 		h->step_ms = KDP_NEVER;
@@ -578,6 +616,7 @@ static void got_load(struct kds_host *h, const struct kdp_state_change *sc, stru
 		return;
 	}
 	kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_MODULE, .payload = p });
+	break_passed(h, now_ms);
 	break_behind_load(h, now_ms);
 	continue_from_load(h, now_ms);
 }
@@ -585,20 +624,24 @@ static void got_load(struct kds_host *h, const struct kdp_state_change *sc, stru
 static void stopped(struct kds_host *h, const struct kdp_state_change *sc, struct kdp_span p,
 		    int64_t now_ms)
 {
-	bool again = h->state == KDS_STOPPED;
+	bool again = h->state == KDS_STOPPED, known = h->state != KDS_CONNECTING;
 
 	h->exception_code = sc->new_state == KDP_EXCEPTION ? sc->exception.code : 0;
 	h->first_chance = sc->new_state == KDP_EXCEPTION && sc->exception.first_chance;
 	h->boot_seen = false;
+	h->boot_until_ms = now_ms;
 	h->state = KDS_STOPPED;
 	h->step_ms = KDP_NEVER;
 	h->want_break = false;
 	h->told_running = false;
 	if (!again) {
 		h->stray_breaks += h->breaks_sent;
+		if (h->stray_breaks > STRAY_BREAKS_MAX)
+			h->stray_breaks = STRAY_BREAKS_MAX;
 		h->breaks_sent = 0;
-		/* This stop is the work of one of them, or of none. */
-		if (h->stray_breaks && h->exception_code == KDP_EXC_BREAKPOINT)
+		/* This stop is the work of one of them, unless it was there
+		 * before we came. */
+		if (h->stray_breaks && known && h->exception_code == KDP_EXC_BREAKPOINT)
 			h->stray_breaks--;
 	}
 	if (!kds_release_active(h))
@@ -661,8 +704,12 @@ static void got_state_change(struct kds_host *h, struct kdp_span p, int64_t now_
 	if (is_resume_pending(h) && h->repeats_due) {
 		/* Either the stop after this continue, whose ACK was lost, or
 		 * the old one repeated. The ACK will tell. */
-		if (p.n == h->stop_len && !memcmp(p.p, h->stop, p.n))
+		if (p.n == h->stop_len && !memcmp(p.p, h->stop, p.n)) {
+			/* It says so again because of a break-in. */
+			h->break_noted = h->breaks_sent;
+			h->break_until_ms = now_ms + BREAK_NOTED_MS;
 			return;
+		}
 		memcpy(h->stop, p.p, p.n);
 		h->stop_len = p.n;
 		h->stop_deferred = true;
@@ -685,7 +732,7 @@ static void got_data(struct kds_host *h, const struct kdp_event *ev, int64_t now
 		h->aligned = true;
 	else if (ev->sync)
 		target_restarted(h, now_ms);
-	set_up(h);
+	set_up(h, now_ms);
 	/* Only a target that runs says such things unasked. */
 	if ((ev->type == KDP_DEBUG_IO || ev->type == KDP_FILE_IO) && is_resume_pending(h) &&
 	    h->req_phase == KDS_REQ_SENT)
@@ -741,7 +788,7 @@ static void got_reset(struct kds_host *h, const struct kdp_event *ev, int64_t no
 	h->aligned = true;
 	h->settling = true;
 	h->silent_since_ms = now_ms;
-	set_up(h);
+	set_up(h, now_ms);
 	if (!ev->answered)
 		fail_request(h, KD_ERR_GONE, "the target reset the link", now_ms);
 	else if (h->req_phase == KDS_REQ_SENT && may_repeat(h->req_api))
@@ -820,7 +867,7 @@ static void got_news(struct kds_host *h, enum kdn_news news, int64_t now_ms)
 		break;
 	case KDN_NEWS_HEARD:
 		if (h->was_up)
-			set_up(h);
+			set_up(h, now_ms);
 		break;
 	case KDN_NEWS_REKEYED:
 	case KDN_NEWS_NONE:
@@ -968,7 +1015,8 @@ void kds_host_tick(struct kds_host *h, int64_t now_ms)
 
 void kds_host_break(struct kds_host *h, int64_t now_ms)
 {
-	if (h->state != KDS_STOPPED)
+	/* One that is being continued runs as soon as it has heard so. */
+	if (h->state != KDS_STOPPED || is_resume_pending(h))
 		kds_host_start_break(h, now_ms);
 	else if (h->stop_len)
 		kds_host_push(h,

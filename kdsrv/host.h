@@ -81,6 +81,7 @@ struct kds_host {
 	bool want_break;
 	bool expect_reboot;    /* a Reboot request was acknowledged */
 	bool boot_seen;        /* a sync packet came, its first load not yet */
+	int64_t boot_until_ms; /* when that load is no longer waited for */
 
 	/* Looking for the target, or breaking in. */
 	int64_t step_ms;       /* when the next step is due */
@@ -88,7 +89,8 @@ struct kds_host {
 	unsigned step;
 	unsigned resets_sent;
 	unsigned breaks_sent;  /* since the last stop */
-	int64_t break_ms;      /* when the last one was sent */
+	int64_t break_until_ms; /* so long the last one may still work */
+	bool break_noted;      /* the target told a load again because of it */
 	unsigned stray_breaks; /* 62s that may cause one more stop */
 	bool repeats_due;      /* a RESET or 62 may make it repeat its stop */
 	bool told_silent;

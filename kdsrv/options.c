@@ -102,8 +102,7 @@ static bool add_target(struct kds_config *c, char *text)
 static void list_drivers(void)
 {
 	for (size_t i = 0; kdd_drivers[i]; i++)
-		printf("%-8s %s%s\n", kdd_drivers[i]->name, kdd_drivers[i]->help,
-		       kdd_is_built(kdd_drivers[i]) ? "" : " (left out of this build)");
+		printf("%-8s %s\n", kdd_drivers[i]->name, kdd_drivers[i]->help);
 }
 
 static bool one_option(struct kds_options *o, int opt, char *arg)

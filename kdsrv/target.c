@@ -16,7 +16,8 @@
 
 #define RETRY_MS      500 /* between tries to reopen a device */
 #define READ_SIZE     16384
-#define READS_A_ROUND 8  /* then others have their turn */
+#define READS_A_ROUND 2 /* then other targets have their turn */
+#define ROUNDS        4 /* then clients must have theirs */
 #define TX_BITS       10 /* of a byte on an asynchronous line */
 #define ACK_BASE_MS   1000
 
@@ -128,11 +129,37 @@ static void dispatch(struct kds_target *t, const struct kds_host_event *ev)
 
 /* ---- the driver ------------------------------------------------------- */
 
+static void drop_fd_events(struct kds_target *t);
+
+/* Targets come first, for their ACKs. One that never stops talking would keep
+ * clients waiting for ever: it rests until their turn has come. */
 static void fd_ready(evutil_socket_t fd, short what, void *arg)
 {
+	struct kds_target *t = arg;
+
 	(void)fd;
 	(void)what;
-	pump(arg);
+	if (++t->rounds == ROUNDS / 2)
+		event_active(t->turn, EV_TIMEOUT, 0);
+	if (t->rounds < ROUNDS) {
+		pump(t);
+		return;
+	}
+	t->resting = true;
+	drop_fd_events(t);
+}
+
+static void clients_had_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct kds_target *t = arg;
+
+	(void)fd;
+	(void)what;
+	t->rounds = 0;
+	if (t->resting) {
+		t->resting = false;
+		pump(t);
+	}
 }
 
 static void drop_fd_events(struct kds_target *t)
@@ -175,7 +202,7 @@ static bool watch_fds(struct kds_target *t)
 	struct pollfd fds[KDS_TARGET_FDS];
 	size_t n = 0;
 
-	if (t->driver)
+	if (t->driver && !t->resting)
 		n = t->driver->ops->pollfds(t->driver, t->blocked, fds, KDS_TARGET_FDS);
 	if (same_fds(t, fds, n))
 		return true;
@@ -525,6 +552,14 @@ static void wake_waiters(struct kds_server *s, const struct kds_target *t)
 	}
 }
 
+static void free_events(struct kds_target *t)
+{
+	if (t->timer)
+		event_free(t->timer);
+	if (t->turn)
+		event_free(t->turn);
+}
+
 void kds_target_free(struct kds_target *t)
 {
 	struct kds_server *s = t->server;
@@ -536,8 +571,7 @@ void kds_target_free(struct kds_target *t)
 	}
 	close_driver(t);
 	kcs_wipe_trans(&t->trans);
-	if (t->timer)
-		event_free(t->timer);
+	free_events(t);
 	wake_waiters(s, t);
 	free(t);
 }
@@ -559,18 +593,22 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 	kcs_format_trans(trans, t->name, sizeof(t->name));
 	t->timer = KD_FAULTY_ALLOC("target timer",
 				   event_new(t->server->base, -1, 0, timer_fired, t));
-	if (!t->timer) {
+	t->turn = KD_FAULTY_ALLOC("target turn",
+				  event_new(t->server->base, -1, 0, clients_had_turn, t));
+	if (!t->timer || !t->turn) {
+		free_events(t);
 		kcs_wipe_trans(&t->trans);
 		free(t);
 		snprintf(error, cap, "out of memory");
 		return KD_ERR_NOMEM;
 	}
 	event_priority_set(t->timer, KDS_PRIO_TARGET);
+	event_priority_set(t->turn, KDS_PRIO_CLIENT);
 	err = open_driver(t, error, cap);
 	if (err && trans->reconnect && (err == KD_ERR_NOT_FOUND || err == KD_ERR_GONE)) {
 		t->state = KDS_TARGET_WAITING;
 	} else if (err) {
-		event_free(t->timer);
+		free_events(t);
 		kcs_wipe_trans(&t->trans);
 		free(t);
 		return err;

@@ -34,6 +34,9 @@ struct kds_target {
 	bool started;                  /* the driver is up, the engine runs */
 	bool driver_gone, finished, pumping;
 	bool blocked;                  /* the driver takes no more bytes now */
+	unsigned rounds;               /* of reading since clients had a turn */
+	bool resting;                  /* until they have */
+	struct event *turn;            /* is when they have */
 	struct kds_host host;
 	struct kdn net;                /* net: only, while started */
 	bool has_close_id;

@@ -7,10 +7,20 @@ e2e_tests = \
 	%D%/test_console.py \
 	%D%/test_contract.py \
 	%D%/test_commands.py \
+	%D%/test_firehose.py \
+	%D%/test_hostile.py \
+	%D%/test_latency.py \
+	%D%/test_links.py \
 	%D%/test_protocol.py \
+	%D%/test_qemu.py \
+	%D%/test_stock.py \
+	%D%/test_stock_captures.py \
 	%D%/test_teardown.py
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) \
 	%D%/lib/kdclient.py \
 	%D%/lib/kdlib.py \
-	%D%/lib/proxy.py
+	%D%/lib/proxy.py \
+	%D%/lib/stocklink.py \
+	%D%/lib/stockmachine.py \
+	%D%/lib/stocktarget.py

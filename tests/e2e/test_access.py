@@ -3,6 +3,7 @@
 # server that has no descriptors left.
 # SPDX-License-Identifier: MIT
 import os
+import resource
 import socket
 import struct
 import subprocess
@@ -325,6 +326,21 @@ def out_of_descriptors(lab):
     eventually(lambda: Client(dial(server), greet=False).line().startswith("KDSRV 1 "),
                "a client is taken again")
     equal(c.read(c.base, 2), b"MZ", "who is connected")
+
+
+@test
+def too_many_clients(lab):
+    """the 1001st client is told so"""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 1200:
+        raise Skip("no right to 1200 descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+    server = lab.server()
+    clients = [lab.closing(Client(server)) for _ in range(1000)]
+    line = lab.closing(Client(server, greet=False)).line()
+    equal(line, "KDSRV-ERROR too many clients", "the 1001st")
+    for c in clients[::100]:
+        c.ok(PING)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ def memory(lab, machine):
     for line in (
             address(a, machine) + "  11 22 33 44 66 55 88 77-cc bb aa 99 00 00 00 00 ",
             address(a + 16, machine) + "  88 77 66 55 44 33 22 11 ",
-            address(a, machine) + "  2211 4433", address(a, machine) + "  44332211 77885566 99aabbcc",
+            address(a, machine) + "  2211 4433",
+            address(a, machine) + "  44332211 77885566 99aabbcc",
             address(a + 16, machine) + "  11223344`55667788", '"hello"', '"hi"',
             address(a + 8, machine) + "  cc bb aa 99",
             address(a + 0x20, machine) + "  68 65 6c 6c 6f",
@@ -91,8 +92,8 @@ def breakpoints(lab, machine):
     """bp is hit again and again, bd and bc stop that; bl counts"""
     server, target = lab.server(), lab.target("--machine", machine)
     objects, done = json_run(lab, server, target,
-                             "bp nt+1100; bp nt+1180; g; g; bc 1; g; g; r; bl; bd 0; bp nt+1180; g; "
-                             "r; be 0; bc *; bl; .echo end")
+                             "bp nt+1100; bp nt+1180; g; g; bc 1; g; g; r; bl; bd 0; bp nt+1180; "
+                             "g; r; be 0; bc *; bl; .echo end")
     stops = [o for o in objects if o["type"] == "stop" and o["reason"] == "breakpoint"]
     base = BASE[machine]
     got = [(int(o["pc"], 16) - base & 0xFFFFFFFF, o["breakpoint"]) for o in stops]
@@ -142,7 +143,8 @@ def prints_and_modules(lab):
     objects, done = json_run(lab, server, target, "lm; g; .sleep 700; .break; lmf")
     after = objects[[o["type"] for o in objects].index("running"):]
     lines = [o["text"] for o in after if o["type"] == "print"]
-    check(len([t for t in lines if re.match(r"kdtarget: line \d+\n", t)]) >= 5, "prints: %s" % lines)
+    check(len([t for t in lines if re.match(r"kdtarget: line \d+\n", t)]) >= 5,
+          "prints: %s" % lines)
     names = {m["name"] for m in done["lm"]["modules"]}
     check({"nt", "hal", "disk"} <= names, "modules: %s" % names)
     later = {m["name"]: m for m in done["lmf"]["modules"]}
@@ -250,7 +252,8 @@ def usage(lab):
     good = "kdsrv:server=@{tcp:server=127.0.0.1,port=1},trans=@{com:port=com1}"
     for args, text_wanted in (
             ((), "-k"), (("-k", good, "--nosuch"), "nosuch"), (("-k", good, "extra"), "argument"),
-            (("-k", good, "--timeout", "0"), "timeout"), (("-k", good, "--timeout", "x"), "timeout"),
+            (("-k", good, "--timeout", "0"), "timeout"),
+            (("-k", good, "--timeout", "x"), "timeout"),
             (("-k", ""), ""), (("-k", "frobnicate:x=1"), "frobnicate"),
             (("-k", "kdsrv:server=@{tcp:server=h,port=1,colour=red}"), "colour"),
             (("-k", "kdsrv:server=@{tcp:server=h,port=1,port=2}"), "port"),

@@ -187,13 +187,78 @@ def noise_in_frames(lab):
             body = struct.pack("<BBHQQ", body[0] % 4, 0, 1, rnd.getrandbits(64), body[1] * 256)
         if kind == MANIPULATE and len(body) >= 4:
             # What makes it run is another test.
-            body = struct.pack("<I", rnd.choice((0x3130, 0x3132, 0x3137, 0x3146, 0x3156))) + body[4:]
+            api = rnd.choice((0x3130, 0x3132, 0x3137, 0x3146, 0x3156))
+            body = struct.pack("<I", api) + body[4:]
         sent.append(c.send(kind, body))
         if n % 100 == 99:
             for number in sent:
                 c.wait_reply(number, 30)
             sent = []
     equal(c.read(c.base, 2), b"MZ", "memory after that")
+
+
+@cases(["amd64", "x86"])
+def break_behind_continue(lab, machine):
+    """BREAK right behind a continue stops that run, in this order"""
+    server, target = lab.server(), lab.target("--machine", machine)
+    c = lab.closing(Client(server))
+    c.attach(target)
+    c.go()
+    c.send(BREAK)
+    c.wait_event(EV_STOPPED)
+    pc, context = c.pc()
+    changed = bytearray(context)
+    size = 8 if machine == "amd64" else 4
+    at = c.pc_offset()
+    changed[at:at + size] = (pc + 1 & (1 << 8 * size) - 1).to_bytes(size, "little")
+    c.manipulate(0x3133, b"", bytes(changed))
+    c.seen = len(c.events)
+    body = struct.pack("<IHHII", 0x313C, 0, 0, 0, 0) + struct.pack(
+        "<IIQQQ" if size == 8 else "<IIIII", 0x10002, 0, 0x400, 1, 0).ljust(40, b"\0")
+    first, number = c.frame(MANIPULATE, body)
+    second, broken = c.frame(BREAK)
+    c.s.sendall(first + second)
+    equal((c.wait_reply(number).err, c.wait_reply(broken).err), (OK, OK), "replies")
+    c.wait_event(EV_RUNNING)
+    c.wait_event(EV_STOPPED)
+    c.version()
+
+
+@test
+def events(lab):
+    """prompt and ANSWER, a request for a file, RESYNC, SET_FLAGS, module loads"""
+    server, target = lab.server(), lab.target("--print-every", "50")
+    c = lab.closing(Client(server))
+    c.attach(target)
+    c.command("prompt")
+    c.go()
+    body = c.wait_event(EV_PROMPT)
+    longest, = struct.unpack_from("<I", body)
+    check(0 < longest <= 1024 and body[4:], "the prompt: %r" % body)
+    equal(c.call(ANSWER, b"yes").err, OK, "ANSWER")
+    equal(c.call(ANSWER, b"again").err, STATE, "a second ANSWER")
+    c.wait_event(EV_PRINT, match=lambda b: b.startswith(b"yes"))
+    for name in "file", "module":
+        c.send(BREAK)
+        c.wait_event(EV_STOPPED)
+        c.command(name)
+        c.go()
+        if name == "module":
+            equal(struct.unpack_from("<I", c.wait_event(EV_MODULE))[0] & 0xFFFF, 0x3031, "kind")
+        c.wait_event(EV_PRINT)
+    # The same load is a stop once flag 4 is set.
+    c.send(BREAK)
+    c.wait_event(EV_STOPPED)
+    c.command("module")
+    c.ok(SET_FLAGS, struct.pack("<I", STOP_ON_LOAD))
+    c.go()
+    equal(struct.unpack_from("<I", c.wait_event(EV_STOPPED))[0] & 0xFFFF, 0x3031, "kind of stop")
+    equal(c.read(c.base, 2), b"MZ", "memory in a load stop")
+    for kind in RESYNC, BREAK:
+        c.ok(kind)
+        c.wait_event(EV_STOPPED)
+        equal(c.read(c.base, 2), b"MZ", "memory after it")
+    c.ok(CLOSE)
 
 
 # ---- flow --------------------------------------------------------------------

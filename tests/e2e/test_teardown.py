@@ -77,7 +77,7 @@ def in_bulk_read(c):
 
 def in_many_requests(c):
     for _ in range(300):
-        c.send(READ, c.read_request((c.base, 64)))
+        c.send(READ, c.read_request((c.base, 0x10000)))
 
 
 def in_half_a_frame(c):
@@ -106,6 +106,43 @@ def killed(lab, moment):
 
 
 @test
+def killed_in_open(lab):
+    """client dies right behind OPEN, or while OPEN waits: the next one gets it"""
+    server, target = lab.server(), lab.target("--print-every", "50")
+    holder = lab.closing(Client(server))
+    holder.attach(target)
+    byte = holder.read(holder.work(), 1)
+    target.stop()
+    holder.close()
+    request = struct.pack("<I", BREAK_IN) + text(target.trans) + text("dies")
+    for _ in range(3):
+        c = Client(server)
+        c.send(OPEN, request)
+        c.ok(PING)  # so OPEN was taken, and waits
+        c.close()
+    target.signal(signal.SIGCONT)
+    for _ in range(10):
+        c = Client(server)
+        c.send(OPEN, request)
+        c.close()
+    expect_clean(lab, server, target, holder.work(), byte)
+
+
+@test
+def killed_at_a_prompt(lab):
+    """client dies while the target waits for an answer: it gets an empty one"""
+    server, target = lab.server(), lab.target("--print-every", "50")
+    c = lab.closing(Client(server))
+    c.attach(target)
+    byte = c.read(c.work(), 1)
+    c.command("prompt")
+    c.go()
+    c.wait_event(EV_PROMPT)
+    c.close()
+    expect_clean(lab, server, target, c.work(), byte)
+
+
+@test
 def left_stopped_when_asked(lab):
     """flag 2 of OPEN, and kdsrv --leave-stopped, leave a target stopped"""
     for options, flags in ((), BREAK_IN | LEAVE_STOPPED), (("--leave-stopped",), BREAK_IN):
@@ -129,7 +166,7 @@ def left_stopped_in_a_bug_check(lab):
     c = lab.closing(Client(server))
     c.attach(target)
     c.command("crash")
-    c.go()
+    c.go(expect_break=True)
     c.wait_event(EV_STOPPED)
     matches("bug check", c.ok(CLOSE).text, "reply to CLOSE")
     n = lab.closing(Client(server))
@@ -182,6 +219,21 @@ def waits_for_a_device(lab):
     c.wait_link(WAITING)
     lab.target(path=path)
     c.wait_event(EV_STOPPED)
+
+
+@cases(["unix", "pty", "tcp"])
+def vanishes(lab, on):
+    """the other end of the line goes away: told at once, with and without reconnect"""
+    server = lab.server()
+    for flag, state in ("", LINK_GONE), (",reconnect", WAITING):
+        target = lab.target(on=on)
+        c = lab.closing(Client(server))
+        c.attach(target.trans + flag)
+        pending = c.send(READ, c.read_request((c.stats()["region"], 16 << 20)))
+        target.kill()
+        c.wait_link(state, 5)
+        equal(c.wait_reply(pending).err, GONE, "the read that was under way")
+        c.ok(CLOSE)
 
 
 @test
@@ -291,13 +343,17 @@ def nohup(lab):
     c.ok(PING)
 
 
-@cases(["END_SERVER", "SIGTERM"])
-def end_with_a_hung_target(lab, how):
+@cases([(how, run) for how in ("END_SERVER", "SIGTERM") for run in (False, True)],
+       lambda v: "%s, %s" % (v[0], "it runs" if v[1] else "it is stopped"))
+def end_with_a_hung_target(lab, case):
     """within 5 s, also when a target hangs"""
+    how, run = case
     server, target, good = lab.server(), lab.target(), lab.target("--print-every", "50")
     c, d = lab.closing(Client(server)), lab.closing(Client(server))
     c.attach(target)
-    c.set_breakpoint(c.work())
+    c.set_breakpoint(c.base + UNUSED)
+    if run:
+        c.go()
     d.attach(good)
     address, byte = d.work(), d.read(d.work(), 1)
     d.set_breakpoint(address)

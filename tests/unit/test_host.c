@@ -424,13 +424,80 @@ static void attach_booting_and_break(void **state)
 	/* The break-in is ahead of the continue, with a pause between them. */
 	assert_int_equal(r->breaks, 1);
 	assert_false(asked(r, KDP_CONTINUE));
-	advance(r, 100);
+	advance(r, kdp_rules_com.break_gap_ms);
 	assert_true(asked(r, KDP_CONTINUE));
 	assert_int_equal(r->h.state, KDS_RUNNING);
 	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
 	advance(r, 5000);
 	assert_int_equal(count(r, KDS_EV_STOPPED), 1);
 	assert_int_equal(r->breaks, 1);
+	free(r);
+}
+
+/* The break-in of an attach goes with the first module, so that the stop comes
+ * when the boot modules are known. */
+static void attach_booting_waits_for_a_load(void **state)
+{
+	struct rig *r = rig_new(true);
+
+	(void)state;
+	target_prints(r, "hello");
+	advance(r, 400);
+	assert_int_equal(r->breaks, 0);
+	target_loads(r, "ntoskrnl.exe", BASE);
+	advance(r, 10);
+	assert_int_equal(r->breaks, 1);
+	/* The target noted it, and says so. */
+	target_repeat(r);
+	advance(r, 10);
+	assert_true(asked(r, KDP_CONTINUE));
+	target_loads(r, "hal.dll", BASE + 0x100000);
+	advance(r, 10);
+	target_prints(r, "more");
+	advance(r, 10);
+	assert_int_equal(r->breaks, 1);
+	assert_int_equal(count(r, KDS_EV_MODULE), 2);
+	free(r);
+}
+
+static void attach_booting_without_loads(void **state)
+{
+	struct rig *r = rig_new(true);
+
+	(void)state;
+	target_prints(r, "hello");
+	advance(r, 400);
+	target_prints(r, "more");
+	advance(r, 90);
+	assert_int_equal(r->breaks, 0);
+	advance(r, 100);
+	assert_int_equal(r->breaks, 1);
+	free(r);
+}
+
+/* A target looks for a break-in behind each print, and loses one that comes in
+ * front of an ACK. */
+static void break_goes_behind_each_print(void **state)
+{
+	struct rig *r = rig_stopped();
+	unsigned resets = r->resets;
+
+	(void)state;
+	request(r, KDP_CONTINUE2);
+	advance(r, 10);
+	kds_host_break(&r->h, r->now_ms);
+	advance(r, 10);
+	assert_int_equal(r->breaks, 1);
+	for (unsigned i = 2; i < 5; i++) {
+		target_prints(r, "still running");
+		advance(r, 10);
+		assert_int_equal(r->breaks, i);
+	}
+	/* Who prints is alive: no RESET. */
+	assert_int_equal(r->resets, resets);
+	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
+	advance(r, 3000);
+	assert_int_equal(r->breaks, 4);
 	free(r);
 }
 
@@ -442,8 +509,9 @@ static void attach_stopped(void **state)
 	target_ids_known_to_nobody(r);
 	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
 	/* Its packet was acknowledged by an earlier host. */
-	kdp_link_init(&r->t, &(struct kdp_link_config){ .role = KDP_TARGET, .rules = &kdp_rules_com },
-	              r->now_ms);
+	const struct kdp_link_config target = { .role = KDP_TARGET, .rules = &kdp_rules_com };
+
+	kdp_link_init(&r->t, &target, r->now_ms);
 	target_ids_known_to_nobody(r);
 	advance(r, 50);
 	assert_int_equal(r->resets, 1);
@@ -692,7 +760,9 @@ static void break_repeats_once_a_second(void **state)
 static void prompt_is_answered(void **state)
 {
 	struct rig *r = rig_new(false);
-	struct kdp_debug_io d = { .api = KDP_GET_STRING, .answer_max = 4, .text = kdp_span("b?", 2) };
+	struct kdp_debug_io d = { .api = KDP_GET_STRING,
+				  .answer_max = 4,
+				  .text = kdp_span("b?", 2) };
 	uint8_t buf[64];
 	long n = kdp_debug_io_encode(buf, sizeof(buf), &d, false);
 
@@ -789,6 +859,31 @@ static void release_steps_over_a_hard_breakpoint(void **state)
 	assert_false(r->stopped);
 	assert_true(get_pc(r) == INT3_AT + 1);
 	assert_int_equal(r->continue_dr7, 0x400);
+	free(r);
+}
+
+/* Found stopped, it notes the break-in and stops once more when it runs. */
+static void release_waits_for_a_stray_break(void **state)
+{
+	struct rig *r = rig_new(true);
+
+	(void)state;
+	r->mem[INT3_AT - BASE] = 0xCC;
+	r->deaf = true;
+	advance(r, 400);
+	assert_int_equal(r->breaks, 1);
+	r->deaf = false;
+	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
+	advance(r, 50);
+	assert_int_equal(r->h.state, KDS_STOPPED);
+	kds_host_release(&r->h, false, 3000, r->now_ms);
+	advance(r, 50);
+	assert_false(r->stopped);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 0);
+	target_stops(r, KDP_EXC_BREAKPOINT, true, INT3_AT);
+	advance(r, 300);
+	assert_false(r->stopped);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 1);
 	free(r);
 }
 
@@ -910,7 +1005,9 @@ static void release_is_bounded(void **state)
 static void release_answers_a_prompt(void **state)
 {
 	struct rig *r = rig_new(false);
-	struct kdp_debug_io d = { .api = KDP_GET_STRING, .answer_max = 4, .text = kdp_span("b?", 2) };
+	struct kdp_debug_io d = { .api = KDP_GET_STRING,
+				  .answer_max = 4,
+				  .text = kdp_span("b?", 2) };
 	uint8_t buf[64];
 	long n = kdp_debug_io_encode(buf, sizeof(buf), &d, false);
 
@@ -944,6 +1041,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attach_booting),
 		cmocka_unit_test(attach_booting_and_break),
+		cmocka_unit_test(attach_booting_waits_for_a_load),
+		cmocka_unit_test(attach_booting_without_loads),
+		cmocka_unit_test(break_goes_behind_each_print),
 		cmocka_unit_test(attach_stopped),
 		cmocka_unit_test(attach_running),
 		cmocka_unit_test(attach_running_with_unknown_ids),
@@ -964,6 +1064,7 @@ int main(void)
 		cmocka_unit_test(reboot_is_told),
 		cmocka_unit_test(reset_button_is_told),
 		cmocka_unit_test(release_steps_over_a_hard_breakpoint),
+		cmocka_unit_test(release_waits_for_a_stray_break),
 		cmocka_unit_test(release_takes_breakpoints_out),
 		cmocka_unit_test(release_leaves_a_bugcheck),
 		cmocka_unit_test(release_is_not_fooled_by_a_register),

@@ -499,6 +499,32 @@ static void test_module_list_that_loops(void **state)
 	assert_has(out, "Unknown_Module_fffff80000400000");
 }
 
+/* No frame pointers: what lies behind a call is shown, and called a guess. */
+static void test_stack_guess(void **state)
+{
+	struct fake *f = *state;
+	kdp_put_u32(f->memory + 0x3C, 0x80); /* a PE header, for the kernel's size */
+	memcpy(f->memory + 0x80, "PE\0\0", 4);
+	kdp_put_u32(f->memory + 0xD0, FAKE_SIZE);
+	memcpy(f->memory + 0x1400, "\xE8\0\0\0\0", 5);
+	memcpy(f->memory + 0x1500, "\xFF\xD0", 2);
+	kdp_put_u64(f->memory + 0x1F00, 0x1234);
+	kdp_put_u64(f->memory + 0x1F08, FAKE_BASE + 0x1405);
+	kdp_put_u64(f->memory + 0x1F10, FAKE_BASE + 0x1600); /* data that looks so */
+	kdp_put_u64(f->memory + 0x1F18, FAKE_BASE + 0x1502);
+	static const uint8_t why[] = { 0, 0 };
+	fake_event(f, KDW_EV_REBOOT, why, sizeof(why));
+	fake_stop(f, FAKE_BREAK, BP);
+	fake_settle(f);
+	fake_out(f);
+	assert_int_equal(fake_run(f, "k"), 0);
+	const char *out = fake_out(f);
+	assert_has(out,
+	           "nt+0x1200\\n01 fffff800`00101f18 fffff800`00101502 nt+0x1405   (guess)\\n");
+	assert_has(out, "nt+0x1502   (guess)");
+	assert_lacks(out, "1600");
+}
+
 static void test_module_list_to_nowhere(void **state)
 {
 	struct fake *f = *state;
@@ -632,6 +658,7 @@ int main(void)
 		CASE(test_modules),
 		CASE(test_module_list_that_loops),
 		CASE(test_module_list_to_nowhere),
+		CASE(test_stack_guess),
 		CASE(test_silence),
 		CASE(test_nonsense),
 		CASE(test_prints_are_harmless),

@@ -161,6 +161,25 @@ static void test_step_over(void **state)
 	assert_int_equal(over(true, "", 0), 0);
 }
 
+static bool ends(bool amd64, const char *code, size_t n)
+{
+	return kd_ends_in_call(kdp_span(code, n), amd64);
+}
+
+static void test_ends_in_call(void **state)
+{
+	(void)state;
+	assert_true(ends(true, "\x90\x90\xE8\1\2\3\4", 7));
+	assert_true(ends(true, "\1\2\3\4\5\xFF\xD0", 7));
+	assert_true(ends(true, "\x90\xFF\x15\1\2\3\4", 7));
+	assert_true(ends(false, "\x9A\1\2\3\4\x08\0", 7));
+	assert_false(ends(true, "\x9A\1\2\3\4\x08\0", 7));
+	assert_false(ends(true, "\x90\xE8\1\2\3\4\x90", 7));
+	assert_false(ends(true, "\1\2\3\4\5\xFF\xE0", 7)); /* jmp */
+	assert_false(ends(true, "\xE8\1\2\3", 4));
+	assert_false(ends(true, "", 0));
+}
+
 static void test_split(void **state)
 {
 	(void)state;
@@ -238,11 +257,11 @@ static void test_module_names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_escape),       cmocka_unit_test(test_utf16),
-		cmocka_unit_test(test_json),         cmocka_unit_test(test_rows),
-		cmocka_unit_test(test_step_over),    cmocka_unit_test(test_split),
-		cmocka_unit_test(test_names),        cmocka_unit_test(test_words),
-		cmocka_unit_test(test_module_names),
+		cmocka_unit_test(test_escape),    cmocka_unit_test(test_utf16),
+		cmocka_unit_test(test_json),      cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_step_over), cmocka_unit_test(test_ends_in_call),
+		cmocka_unit_test(test_split),     cmocka_unit_test(test_names),
+		cmocka_unit_test(test_words),     cmocka_unit_test(test_module_names),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
