@@ -15,11 +15,13 @@ e2e_tests = \
 	%D%/test_qemu.py \
 	%D%/test_stock.py \
 	%D%/test_stock_captures.py \
-	%D%/test_teardown.py
+	%D%/test_teardown.py \
+	%D%/test_wireshark.py
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) \
 	%D%/lib/kdclient.py \
 	%D%/lib/kdlib.py \
+	%D%/lib/kdpcap.py \
 	%D%/lib/proxy.py \
 	%D%/lib/stocklink.py \
 	%D%/lib/stockmachine.py \
