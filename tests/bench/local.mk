@@ -1,11 +1,12 @@
 # make bench: figures, never pass or fail.
-bench_programs = %D%/bench_codec %D%/bench_host %D%/bench_target
+bench_programs = %D%/bench_codec %D%/bench_host %D%/bench_kdcap %D%/bench_target
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
 EXTRA_DIST += %D%/run.py
 
 %C%_bench_codec_LDADD = libkdproto.a
 %C%_bench_host_LDADD = libkdwire.a libkdproto.a $(CRYPTO_LIBS)
+%C%_bench_kdcap_LDADD = $(KDCAP_LIBS)
 %C%_bench_target_LDADD = libkdproto.a
 
 .PHONY: bench

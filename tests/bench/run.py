@@ -17,6 +17,7 @@ import time
 BUILD = os.environ.get("top_builddir", ".")
 SOURCE = os.environ.get("top_srcdir", ".")
 KDSRV = os.path.join(BUILD, "kdsrv/kdsrv")
+KDCAP = os.path.join(BUILD, "kdcap/kdcap")
 KDTARGET = os.path.join(BUILD, "kdtarget")
 BENCH = os.path.join(BUILD, "tests/bench/")
 MIB = 1 << 20
@@ -130,6 +131,19 @@ def codec():
     show("codec, 56-byte message, there and back", f"{r['small_ns']:.0f} ns")
     show("codec, 4000-byte message, there and back", f"{r['big_ns']:.0f} ns",
          f"{r['big_mb_s']:.0f} MB/s")
+
+
+def kdcap(tmp):
+    """Decoding a large capture: with the key, and without (parsing alone)."""
+    size = 1024 if shutil.disk_usage(tmp).free > 4 << 30 else 256
+    path = tmp + "/big.pcapng"
+    subprocess.run([BENCH + "bench_kdcap", path, str(size)], check=True)
+    for name, key in (("with the key", ["--key", "1.2.3.4"]), ("without a key", [])):
+        began = time.monotonic()
+        subprocess.run([KDCAP, "-r", path, "--stats", *key], check=True, stdout=subprocess.DEVNULL)
+        took = time.monotonic() - began
+        show(f"kdcap --stats, {size} MiB, {name}", f"{size * 1.048576 / took:.0f} MB/s")
+    os.unlink(path)
 
 
 def pair(a, b):
@@ -272,6 +286,7 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         print(f"kdsrv bench: medians of {RUNS} runs on {os.cpu_count()} CPUs\n")
         codec()
+        kdcap(tmp)
         against_socat(tmp)
         bulk(tmp)
         uart(tmp)

@@ -14,6 +14,7 @@ fuzz_replays = \
 	%D%/replay_connstr \
 	%D%/replay_frame \
 	%D%/replay_host \
+	%D%/replay_kdcap \
 	%D%/replay_link \
 	%D%/replay_message \
 	%D%/replay_wire
@@ -21,6 +22,7 @@ fuzz_binaries = \
 	%D%/fuzz_connstr \
 	%D%/fuzz_frame \
 	%D%/fuzz_host \
+	%D%/fuzz_kdcap \
 	%D%/fuzz_link \
 	%D%/fuzz_message \
 	%D%/fuzz_wire
@@ -39,6 +41,11 @@ fuzz_binaries = \
 %C%_replay_host_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 %C%_fuzz_host_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 %C%_fuzz_host_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_kdcap_SOURCES = %D%/fuzz_kdcap.c %D%/replay.c
+%C%_replay_kdcap_LDADD = $(KDCAP_LIBS)
+%C%_fuzz_kdcap_LDADD = $(KDCAP_LIBS)
+%C%_fuzz_kdcap_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_link_SOURCES = %D%/fuzz_link.c %D%/replay.c
 %C%_replay_link_LDADD = libkdproto.a
