@@ -215,6 +215,16 @@ static int read_error(struct kdd_capture *c, char *error, size_t cap)
 	return cut ? KD_ERR_TRUNCATED : KD_ERR_MALFORMED;
 }
 
+/* A file can claim any time; what does not fit becomes 0. */
+static int64_t time_ns(const struct kdd_capture *c, const struct pcap_pkthdr *h)
+{
+	if (h->ts.tv_sec < 0 || h->ts.tv_sec > INT64_MAX / 1000000000 - 1 || h->ts.tv_usec < 0 ||
+	    h->ts.tv_usec >= 1000000000)
+		return 0;
+	return (int64_t)h->ts.tv_sec * 1000000000 +
+	       (int64_t)h->ts.tv_usec * (c->nanoseconds ? 1 : 1000);
+}
+
 int kdd_capture_next(struct kdd_capture *c, struct kdd_captured *p, char *error, size_t cap)
 {
 	struct pcap_pkthdr *h;
@@ -225,8 +235,7 @@ int kdd_capture_next(struct kdd_capture *c, struct kdd_captured *p, char *error,
 		p->bytes = bytes;
 		p->len = h->caplen;
 		p->wire_len = h->len;
-		p->time_ns = (int64_t)h->ts.tv_sec * 1000000000 +
-		             (int64_t)h->ts.tv_usec * (c->nanoseconds ? 1 : 1000);
+		p->time_ns = time_ns(c, h);
 		return 1;
 	case 0:
 		return KD_ERR_AGAIN;

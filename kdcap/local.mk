@@ -8,7 +8,9 @@ libkdcap_a_SOURCES = \
 	%D%/kd.c \
 	%D%/packet.c %D%/packet.h \
 	%D%/pcapng.c %D%/pcapng.h \
+	%D%/player.c %D%/player.h \
 	%D%/print.c %D%/print.h \
+	%D%/script.c %D%/script.h \
 	%D%/session.c %D%/session.h %D%/session_internal.h \
 	%D%/stats.c %D%/stats.h \
 	%D%/stream.c \
@@ -20,6 +22,7 @@ bin_PROGRAMS += kdcap/kdcap
 kdcap_kdcap_SOURCES = \
 	%D%/main.c \
 	%D%/options.c %D%/options.h \
+	%D%/replay.c \
 	%D%/run.c %D%/run.h
 kdcap_kdcap_CFLAGS = $(AM_CFLAGS) $(CRYPTO_CFLAGS)
 kdcap_kdcap_LDADD = libkdcap.a libdrivers.a libtransport.a libkdproto.a \

@@ -29,7 +29,7 @@ int main(int argc, char **argv)
 
 	if (code < 0) {
 		catch_signals();
-		code = kcap_run(&o);
+		code = o.replay ? kcap_replay(&o) : kcap_run(&o);
 	}
 	kcap_options_wipe(&o);
 	return code;

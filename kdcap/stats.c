@@ -15,7 +15,8 @@
 /* Times by size. A percentile out of it is right to within 6 %. */
 struct histogram {
 	uint64_t n;
-	int64_t min, max, sum;
+	int64_t min, max;
+	double sum;
 	uint32_t buckets[BUCKETS];
 };
 
@@ -154,7 +155,7 @@ static unsigned bucket_of(uint64_t ns)
 	return power * 8 + (unsigned)(ns >> (power - 3) & 7);
 }
 
-/* The middle of a bucket. */
+/* The middle of a bucket that something can be in: 8 to 23 are not used. */
 static int64_t bucket_value(unsigned b)
 {
 	unsigned power = b / 8;
@@ -170,7 +171,7 @@ static void histogram_add(struct histogram *h, int64_t ns)
 		ns = 0; /* the clock of the capturing machine was set back */
 	h->min = h->n && h->min < ns ? h->min : ns;
 	h->max = h->n && h->max > ns ? h->max : ns;
-	h->sum += ns;
+	h->sum += (double)ns;
 	h->n++;
 	h->buckets[bucket_of((uint64_t)ns)]++;
 }
@@ -180,11 +181,12 @@ static int64_t percentile(const struct histogram *h, unsigned percent)
 	uint64_t wanted = (h->n * percent + 99) / 100, seen = 0;
 
 	for (unsigned b = 0; b < BUCKETS; b++) {
-		int64_t v = bucket_value(b);
-
 		seen += h->buckets[b];
-		if (seen >= wanted && seen)
+		if (h->buckets[b] && seen >= wanted) {
+			int64_t v = bucket_value(b);
+
 			return v < h->min ? h->min : v > h->max ? h->max : v;
+		}
 	}
 	return h->max;
 }
@@ -433,7 +435,7 @@ static void print_latencies(FILE *out, const struct link *l)
 		head = true;
 		fprintf(out, "    %-26s %8" PRIu64 " %10.3f %10.3f %10.3f %10.3f %10.3f %10.3f\n",
 		        latency_names[i].title, h->n, (double)h->min / 1e6,
-		        (double)percentile(h, 50) / 1e6, (double)h->sum / (double)h->n / 1e6,
+		        (double)percentile(h, 50) / 1e6, h->sum / (double)h->n / 1e6,
 		        (double)percentile(h, 95) / 1e6, (double)percentile(h, 99) / 1e6,
 		        (double)h->max / 1e6);
 	}
@@ -510,7 +512,7 @@ static void json_latency(FILE *out, const char *name, const struct histogram *h,
 	        "%s\"%s\":{\"n\":%" PRIu64 ",\"min\":%.6f,\"median\":%.6f,\"mean\":%.6f,"
 	        "\"p95\":%.6f,\"p99\":%.6f,\"max\":%.6f}",
 	        comma ? "," : "", name, h->n, (double)h->min / 1e6, (double)percentile(h, 50) / 1e6,
-	        (double)h->sum / (double)h->n / 1e6, (double)percentile(h, 95) / 1e6,
+	        h->sum / (double)h->n / 1e6, (double)percentile(h, 95) / 1e6,
 	        (double)percentile(h, 99) / 1e6, (double)h->max / 1e6);
 }
 

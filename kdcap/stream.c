@@ -231,6 +231,7 @@ void kcap_stream_chunk(struct kcap_session *s, const struct kcap_packet *p, enum
 void kcap_finish(struct kcap_session *s)
 {
 	s->finishing = true;
+	s->packet.payload = kdp_span(NULL, 0); /* it is the caller's, and gone */
 	s->finish_flow = 0;
 	s->flow = s->nflows ? s->flows[0] : NULL;
 	s->end = 0;
@@ -299,7 +300,7 @@ static bool is_break_run(const struct kcap_session *s)
 	for (size_t i = 0; i < in.n; i++)
 		if (in.p[i] != KDP_BREAK_IN)
 			return false;
-	return in.n <= MAX_BREAK_RUN;
+	return in.n && in.n <= MAX_BREAK_RUN;
 }
 
 static bool on_break(struct kcap_session *s, struct kcap_event *e)

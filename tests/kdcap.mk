@@ -7,6 +7,7 @@ if HAVE_CMOCKA
 kdcap_tests = \
 	%D%/unit/test_kdcap_capture \
 	%D%/unit/test_kdcap_packet \
+	%D%/unit/test_kdcap_replay \
 	%D%/unit/test_kdcap_session \
 	%D%/unit/test_kdcap_stream \
 	%D%/unit/test_kdnet_crypto
@@ -21,6 +22,11 @@ kdcap_test_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 	$(CRYPTO_LIBS) $(CAPTURE_LIBS) $(CMOCKA_LIBS)
 %C%_unit_test_kdcap_packet_CFLAGS = $(kdcap_test_cflags)
 %C%_unit_test_kdcap_packet_LDADD = libkdcap.a libtransport.a libkdproto.a $(CRYPTO_LIBS) \
+	$(CMOCKA_LIBS)
+%C%_unit_test_kdcap_replay_SOURCES = \
+	%D%/unit/kdcap_rig.c %D%/unit/test_kdcap_replay.c
+%C%_unit_test_kdcap_replay_CFLAGS = $(kdcap_test_cflags)
+%C%_unit_test_kdcap_replay_LDADD = libkdcap.a libtransport.a libkdproto.a $(CRYPTO_LIBS) \
 	$(CMOCKA_LIBS)
 %C%_unit_test_kdcap_session_SOURCES = \
 	%D%/unit/kdcap_rig.c %D%/unit/test_kdcap_session.c
