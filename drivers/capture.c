@@ -8,6 +8,7 @@
 #ifdef KD_DRIVER_CAPTURE
 
 #include <errno.h>
+#include <poll.h>
 #include <pcap/pcap.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,6 +167,11 @@ int kdd_capture_open_live(struct kdd_capture **out, const char *interface, const
 	/* Positive: a warning, such as no promiscuous mode on "any". */
 	err = status < 0 ? why_not(status, pcap, interface, error, cap)
 	                 : set_filter(pcap, filter, error, cap);
+	/* libpcap's own wait does not end with a signal. */
+	if (!err && pcap_setnonblock(pcap, 1, text)) {
+		snprintf(error, cap, "%s: %s", interface, text);
+		err = KD_ERR_IO;
+	}
 	if (err) {
 		pcap_close(pcap);
 		return err;
@@ -229,8 +235,15 @@ int kdd_capture_next(struct kdd_capture *c, struct kdd_captured *p, char *error,
 {
 	struct pcap_pkthdr *h;
 	const u_char *bytes;
+	int status = pcap_next_ex(c->pcap, &h, &bytes);
 
-	switch (pcap_next_ex(c->pcap, &h, &bytes)) {
+	if (status == 0 && c->live) {
+		struct pollfd pfd = { .fd = pcap_get_selectable_fd(c->pcap), .events = POLLIN };
+
+		poll(&pfd, 1, TIMEOUT_MS);
+		status = pcap_next_ex(c->pcap, &h, &bytes);
+	}
+	switch (status) {
 	case 1:
 		p->bytes = bytes;
 		p->len = h->caplen;

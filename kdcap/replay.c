@@ -21,6 +21,7 @@
 #include "kdcap/text.h"
 
 #define LINGER_MS 500   /* after the last word, for ACKs to be repeated */
+#define BURST     64    /* datagrams between two looks at the clock */
 #define SILENT_MS 60000 /* a host that says nothing for so long is gone */
 
 struct replay {
@@ -30,7 +31,7 @@ struct replay {
 	struct kdt t;
 	struct kcap_player player;
 	int fd;
-	struct sockaddr_in6 host;
+	struct sockaddr_in6 host, sender; /* the peer; who sent last */
 	int64_t heard_ms, done_ms;
 };
 
@@ -161,8 +162,10 @@ static void send_due(struct replay *r, int64_t now)
 
 	kcap_player_run(&r->player, now);
 	while ((out = kdt_tx(&r->t, now)).n) {
+		const struct sockaddr_in6 *to = kdt_tx_goes_back(&r->t) ? &r->sender : &r->host;
+
 		/* What the network does not take is lost, like any datagram. */
-		(void)!sendto(r->fd, out.p, out.n, 0, (struct sockaddr *)&r->host, sizeof(r->host));
+		(void)!sendto(r->fd, out.p, out.n, 0, (const struct sockaddr *)to, sizeof(*to));
 		kdt_tx_done(&r->t, out.n, now);
 		kcap_player_run(&r->player, now);
 	}
@@ -186,21 +189,22 @@ static void show_strange(struct replay *r)
 static void receive(struct replay *r, int64_t now)
 {
 	uint8_t buf[KDN_MAX_DATAGRAM + 1];
-	struct sockaddr_in6 from;
-	socklen_t from_len = sizeof(from);
-	ssize_t n;
 
-	while ((n = recvfrom(r->fd, buf, sizeof(buf), 0, (struct sockaddr *)&from, &from_len)) >=
-	       0) {
+	for (int i = 0; i < BURST; i++) {
+		socklen_t len = sizeof(r->sender);
+		ssize_t n =
+		    recvfrom(r->fd, buf, sizeof(buf), 0, (struct sockaddr *)&r->sender, &len);
 		struct kdp_event e;
 
+		if (n < 0)
+			return;
 		kdt_feed(&r->t, kdp_span(buf, (size_t)n), now);
 		if (kdt_adopt(&r->t)) {
-			struct kdn_address host = { .port = ntohs(from.sin6_port) };
+			struct kdn_address host = { .port = ntohs(r->sender.sin6_port) };
 
-			memcpy(host.ip, &from.sin6_addr, sizeof(host.ip));
+			memcpy(host.ip, &r->sender.sin6_addr, sizeof(host.ip));
 			kdn_set_current_host(&r->net, &host);
-			r->host = from;
+			r->host = r->sender;
 			r->heard_ms = now;
 		}
 		while (kdt_next(&r->t, &e, now)) {
@@ -209,7 +213,6 @@ static void receive(struct replay *r, int64_t now)
 		}
 		/* An answer must leave before the next datagram can matter. */
 		send_due(r, now);
-		from_len = sizeof(from);
 	}
 }
 

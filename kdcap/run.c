@@ -251,6 +251,8 @@ static int open_capture(struct run *r)
 		        kdd_capture_linktype_name(r->capture));
 		return KCAP_EXIT_FAILED;
 	}
+	if (o->interface)
+		fprintf(stderr, "kdcap: capturing on %s\n", o->interface);
 	if (o->read && isatty(STDERR_FILENO) && !stat(o->read, &st) && S_ISREG(st.st_mode))
 		r->size = st.st_size;
 	return KCAP_EXIT_OK;

@@ -94,7 +94,8 @@ static void start(struct stage *s)
 	struct kdn_config target = { .role = KDP_TARGET,
 		                     .key = { 3 },
 		                     .version = s->script.version,
-		                     .target = s->script.poke.target };
+		                     .target = s->script.poke.target,
+				     .host = s->script.poke.configured_host };
 	struct kdt_config tc = { .carrier = &kdt_kdnet };
 
 	s->now_ms = 1000;
