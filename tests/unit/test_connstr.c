@@ -625,7 +625,8 @@ static void test_hide_password(void **state)
 	assert_string_equal(plain, "tcp:port=1,password=******,hidden");
 	kcs_hide_password(nested);
 	assert_string_equal(nested,
-			    "kdsrv:server=@{tcp:server=h,port=1,Password=***},trans=@{com:port=com1}");
+			    "kdsrv:server=@{tcp:server=h,port=1,Password=***},"
+			    "trans=@{com:port=com1}");
 	kcs_hide_password(none);
 	assert_string_equal(none, "com:port=com1");
 }
