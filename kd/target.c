@@ -207,9 +207,9 @@ int kd_manipulate_end(struct kd_target *t, struct kd_call *call, const struct kd
 		return kd_error(t->c, err ? err : KD_ERR_PROTOCOL,
 		                "the target's answer to %s makes no sense", name);
 	if (!any_status && !kdp_status_ok(reply->status)) {
-		const char *status = kdp_status_name(reply->status);
-		return kd_error(t->c, KD_ERR_INVALID, "%s failed, status %08" PRIx32 "%s%s", name,
-		                reply->status, status ? " " : "", status ? status : "");
+		char why[KD_STATUS_MAX];
+		return kd_error(t->c, KD_ERR_INVALID, "%s failed, %s", name,
+		                kd_format_status(why, reply->status));
 	}
 	return KD_OK;
 }

@@ -356,7 +356,8 @@ static void test_enter(void **state)
 	assert_has(fake_out(f), "Overflow error in '100'");
 	assert_int_equal(fake_run(f, "eb nt+100"), KD_EXIT_FAILED);
 	assert_int_equal(fake_run(f, "eb nt+1fff 1 2"), KD_EXIT_FAILED);
-	assert_has(fake_out(f), "Memory access error at fffff800`00102000");
+	assert_has(fake_out(f), "Memory access error at fffff800`00102000: cannot be written "
+	                        "(status c0000001 STATUS_UNSUCCESSFUL)");
 }
 
 static void test_search(void **state)
