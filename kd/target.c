@@ -350,11 +350,12 @@ int kd_target_wait(struct kd_target *t)
 
 static int never_answered(struct kd_target *t)
 {
-	const char *link = t->link == KDW_LINK_WAITING ? "its device is away"
-	                   : t->heard && !t->stop_seq  ? "it talks, but does not stop"
-	                   : t->heard                  ? "it fell silent"
-	                                               : "it never answered; is it on, is "
-	                                                 "debugging enabled there, is the line right?";
+	const char *link = "it never answered; is it on, is debugging enabled there, is the line "
+	                   "right?";
+	if (t->link == KDW_LINK_WAITING)
+		link = "its device is away";
+	else if (t->heard)
+		link = t->stop_seq ? "it fell silent" : "it talks, but does not stop";
 	return kd_error(t->c, KD_ERR_GONE, "no answer from the target %s: %s%s%s", t->trans, link,
 	                t->notice[0] ? "; " : "", t->notice);
 }
