@@ -9,10 +9,8 @@
 
 #include "kd/target.h"
 
-#include <inttypes.h>
 #include <string.h>
 
-#include "kdproto/names.h"
 
 #define TEMPORARY KD_MAX_BREAKPOINTS
 
@@ -117,18 +115,17 @@ int kd_bp_lift(struct kd_target *t, uint64_t address)
 
 static int written(struct kd_target *t, unsigned i, const struct kdp_manipulate *reply)
 {
-	char text[KD_ADDRESS_MAX];
-	const char *status = kdp_status_name(reply->status);
+	char at[KD_ADDRESS_MAX], why[KD_STATUS_MAX];
 	if (kdp_status_ok(reply->status)) {
 		t->bp[i].handle = reply->breakpoint.handle;
 		t->bp[i].written = true;
 		return KD_OK;
 	}
 	return kd_error(t->c, KD_ERR_INVALID,
-	                "Unable to insert breakpoint %u at %s, status %08" PRIx32 "%s%s; "
+	                "Unable to insert breakpoint %u at %s, %s; "
 	                "clear it (bc) or disable it (bd) to go on",
-	                i, kd_address(t, t->bp[i].address, text), reply->status, status ? " " : "",
-	                status ? status : "");
+	                i, kd_address(t, t->bp[i].address, at),
+	                kd_format_status(why, reply->status));
 }
 
 int kd_bp_insert(struct kd_target *t, uint64_t except)

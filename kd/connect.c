@@ -45,13 +45,20 @@ static int dial(const struct sockaddr *addr, socklen_t len, int64_t deadline_ms)
 	return fd;
 }
 
-static int dial_unix(const struct kcs_server *s, int64_t deadline_ms)
+static int dial_unix(const struct kcs_server *s, int64_t deadline_ms, char *error, size_t cap)
 {
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
-	if (strlen(s->path) >= sizeof(un.sun_path))
-		return -ENAMETOOLONG;
-	memcpy(un.sun_path, s->path, strlen(s->path) + 1);
-	return dial((const struct sockaddr *)&un, sizeof(un), deadline_ms);
+	int fd = -ENAMETOOLONG;
+	if (strlen(s->path) < sizeof(un.sun_path)) {
+		memcpy(un.sun_path, s->path, strlen(s->path) + 1);
+		fd = dial((const struct sockaddr *)&un, sizeof(un), deadline_ms);
+	}
+	if (fd == -ENOENT || fd == -ECONNREFUSED)
+		snprintf(error, cap, "nobody listens on %s; is kdsrv running as this user?",
+		         s->path);
+	else if (fd < 0)
+		snprintf(error, cap, "%s: %s", s->path, strerror(-fd));
+	return fd;
 }
 
 /* Each address of the host, each port of the range, until one answers. */
@@ -86,6 +93,8 @@ static int dial_tcp(const struct kcs_server *s, int64_t deadline_ms, char *error
 	int one = 1;
 	if (fd >= 0)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	else if (fd == -ECONNREFUSED)
+		snprintf(error, cap, "nobody listens there; is kdsrv running?");
 	else
 		snprintf(error, cap, "%s", strerror(-fd));
 	return fd;
@@ -178,13 +187,12 @@ int kd_client_connect(struct kd_client **out, const struct kcs_server *server,
                       size_t cap)
 {
 	*out = NULL;
-	char name[KCS_MAX_VALUE * 2], why[256] = "";
+	char name[KCS_MAX_VALUE * 2], why[KCS_MAX_VALUE + 64] = "";
 	kcs_format_server(server, name, sizeof(name));
-	int fd = server->kind == KCS_NPIPE ? dial_unix(server, deadline_ms)
+	int fd = server->kind == KCS_NPIPE ? dial_unix(server, deadline_ms, why, sizeof(why))
 	                                   : dial_tcp(server, deadline_ms, why, sizeof(why));
 	if (fd < 0) {
-		snprintf(error, cap, "%s: cannot reach the server: %s", name,
-		         why[0] ? why : strerror(-fd));
+		snprintf(error, cap, "%s: cannot reach the server: %s", name, why);
 		return KD_ERR_GONE;
 	}
 	return kd_client_attach(out, fd, name, server->password, hooks, deadline_ms, error, cap);

@@ -179,6 +179,9 @@ void kd_run_line(struct kd *k, const char *line)
 		int err = run_command(k, text);
 		if (err == KD_ERR_TIMEOUT && !strcmp(k->c->error, "timed out"))
 			kd_fail(k, err, "timed out after %g s", k->timeout_ms / 1000.0);
+		/* What a command got over is nobody's error. */
+		if (!err)
+			k->c->error[0] = '\0';
 		kd_end_command(k, err);
 		/* A user at the console has seen it. */
 		if (err && k->script)

@@ -1,10 +1,12 @@
-/* How addresses and memory are written. SPDX-License-Identifier: MIT */
+/* How addresses, statuses and memory are written. SPDX-License-Identifier: MIT */
 #include <config.h>
 
 #include "kd/format.h"
 
 #include <inttypes.h>
 #include <stdio.h>
+
+#include "kdproto/names.h"
 
 void kd_format_address(char out[KD_ADDRESS_MAX], unsigned pointer_size, uint64_t address)
 {
@@ -13,6 +15,14 @@ void kd_format_address(char out[KD_ADDRESS_MAX], unsigned pointer_size, uint64_t
 	else
 		snprintf(out, KD_ADDRESS_MAX, "%08" PRIx32 "`%08" PRIx32, (uint32_t)(address >> 32),
 		         (uint32_t)address);
+}
+
+const char *kd_format_status(char out[KD_STATUS_MAX], uint32_t status)
+{
+	const char *name = kdp_status_name(status);
+	snprintf(out, KD_STATUS_MAX, "status %08" PRIx32 "%s%s", status, name ? " " : "",
+	         name ? name : "");
+	return out;
 }
 
 unsigned kd_format_unit(char kind, unsigned pointer_size)

@@ -5,10 +5,13 @@
 #include "kd/buf.h"
 
 #define KD_ADDRESS_MAX 24
+#define KD_STATUS_MAX  64
 #define KD_DUMP_ROW    16 /* bytes in a row */
 
 /* "fffff800`12345678", or "80401234" for pointers of 4 bytes. */
 void kd_format_address(char out[KD_ADDRESS_MAX], unsigned pointer_size, uint64_t address);
+/* "status c0000001 STATUS_UNSUCCESSFUL"; returns out. */
+const char *kd_format_status(char out[KD_STATUS_MAX], uint32_t status);
 
 /* One row of db, dw, dd or dq ('b', 'w', 'd', 'q'): address, n <= 16 bytes as
  * numbers, and for db as text. What valid denies is shown as ??. */

@@ -56,10 +56,50 @@ static bool parse_timeout(const char *text, int *ms)
 	return *ms > 0;
 }
 
+enum { OPT_HELP = 256, OPT_VERSION, OPT_TIMEOUT, OPT_JSON, OPT_SCRIPT };
+
+/* One option; -1 to go on, else the exit code. */
+static int take_option(struct options *o, int opt, char *value)
+{
+	switch (opt) {
+	case 'k':
+		o->connect = value;
+		break;
+	case 'c':
+		o->commands = value;
+		break;
+	case 'b':
+		o->break_in = true;
+		break;
+	case 'v':
+		o->verbose = true;
+		break;
+	case OPT_JSON:
+		o->json = true;
+		break;
+	case OPT_SCRIPT:
+		o->script = value;
+		break;
+	case OPT_TIMEOUT:
+		if (!parse_timeout(value, &o->timeout_ms))
+			return bad_usage("--timeout: seconds above 0, at most 86400");
+		break;
+	case OPT_HELP:
+		fputs(usage, stdout);
+		return KD_EXIT_DONE;
+	case OPT_VERSION:
+		puts("kd " PACKAGE_VERSION);
+		return KD_EXIT_DONE;
+	default: /* getopt has said what is wrong */
+		fputs("Try kd --help.\n", stderr);
+		return KD_EXIT_USAGE;
+	}
+	return -1;
+}
+
 /* Fills o; -1 to go on, else the exit code. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
-	enum { OPT_HELP = 256, OPT_VERSION, OPT_TIMEOUT, OPT_JSON, OPT_SCRIPT };
 	static const struct option longs[] = {
 		{ "help", no_argument, NULL, OPT_HELP },
 		{ "version", no_argument, NULL, OPT_VERSION },
@@ -74,41 +114,11 @@ static int parse_options(int argc, char **argv, struct options *o)
 		if (!strcmp(argv[i], "-cf"))
 			argv[i] = script;
 	*o = (struct options){ .timeout_ms = 30000 };
-	int opt;
-	while ((opt = getopt_long(argc, argv, "k:c:bv", longs, NULL)) != -1) {
-		switch (opt) {
-		case 'k':
-			o->connect = optarg;
-			break;
-		case 'c':
-			o->commands = optarg;
-			break;
-		case 'b':
-			o->break_in = true;
-			break;
-		case 'v':
-			o->verbose = true;
-			break;
-		case OPT_JSON:
-			o->json = true;
-			break;
-		case OPT_SCRIPT:
-			o->script = optarg;
-			break;
-		case OPT_TIMEOUT:
-			if (!parse_timeout(optarg, &o->timeout_ms))
-				return bad_usage("--timeout: seconds above 0, at most 86400");
-			break;
-		case OPT_HELP:
-			fputs(usage, stdout);
-			return KD_EXIT_DONE;
-		case OPT_VERSION:
-			puts("kd " PACKAGE_VERSION);
-			return KD_EXIT_DONE;
-		default:
-			return bad_usage("see the line above");
-		}
-	}
+	int opt, done = -1;
+	while (done < 0 && (opt = getopt_long(argc, argv, "k:c:bv", longs, NULL)) != -1)
+		done = take_option(o, opt, optarg);
+	if (done >= 0)
+		return done;
 	if (optind < argc)
 		return bad_usage("arguments without an option are not known");
 	if (!o->connect)

@@ -3,11 +3,9 @@
 
 #include "kd/target.h"
 
-#include <inttypes.h>
 #include <limits.h>
 #include <string.h>
 
-#include "kdproto/names.h"
 
 struct sink {
 	uint64_t address;
@@ -105,13 +103,11 @@ int kd_write(struct kd_target *t, enum kdw_space space, uint64_t address, const 
 		uint64_t done = kdp_rd_u64(&r);
 		uint32_t status = kdp_rd_u32(&r);
 		if (!err && (r.bad || done < n)) {
-			char text[KD_ADDRESS_MAX];
-			const char *name = kdp_status_name(status);
+			char at[KD_ADDRESS_MAX], why[KD_STATUS_MAX];
 			err = kd_error(t->c, KD_ERR_NOT_FOUND,
-			               "Memory access error at %s: cannot be written (%s%08" PRIx32
-			               ")",
-			               kd_address(t, address + (r.bad ? 0 : done), text),
-			               name ? name : "status ", status);
+			               "Memory access error at %s: cannot be written (%s)",
+			               kd_address(t, address + (r.bad ? 0 : done), at),
+			               kd_format_status(why, status));
 		}
 		kd_call_drop(t->c, &call);
 		address += n;

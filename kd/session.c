@@ -177,7 +177,7 @@ static void event_line(struct kd *k, uint16_t type, struct kdp_span text, uint32
 			kd_complain(k, "%s", s);
 		break;
 	case KDW_EV_REBOOT:
-		kd_complain(k, "the target has started again%s%s", b.len ? ": " : "", s);
+		kd_complain(k, "the target restarts%s%s", b.len ? ": " : "", s);
 		break;
 	}
 	kd_buf_free(&b);

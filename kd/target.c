@@ -207,9 +207,9 @@ int kd_manipulate_end(struct kd_target *t, struct kd_call *call, const struct kd
 		return kd_error(t->c, err ? err : KD_ERR_PROTOCOL,
 		                "the target's answer to %s makes no sense", name);
 	if (!any_status && !kdp_status_ok(reply->status)) {
-		const char *status = kdp_status_name(reply->status);
-		return kd_error(t->c, KD_ERR_INVALID, "%s failed, status %08" PRIx32 "%s%s", name,
-		                reply->status, status ? " " : "", status ? status : "");
+		char why[KD_STATUS_MAX];
+		return kd_error(t->c, KD_ERR_INVALID, "%s failed, %s", name,
+		                kd_format_status(why, reply->status));
 	}
 	return KD_OK;
 }
@@ -351,10 +351,12 @@ int kd_target_wait(struct kd_target *t)
 
 static int never_answered(struct kd_target *t)
 {
-	const char *link = t->link == KDW_LINK_WAITING ? "its device is away"
-	                   : t->heard && !t->stop_seq  ? "it talks, but does not stop"
-	                   : t->heard                  ? "it fell silent"
-	                                               : "it never answered";
+	const char *link = "it never answered; is it on, is debugging enabled there, is the line "
+	                   "right?";
+	if (t->link == KDW_LINK_WAITING)
+		link = "its device is away";
+	else if (t->heard)
+		link = t->stop_seq ? "it fell silent" : "it talks, but does not stop";
 	return kd_error(t->c, KD_ERR_GONE, "no answer from the target %s: %s%s%s", t->trans, link,
 	                t->notice[0] ? "; " : "", t->notice);
 }

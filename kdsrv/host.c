@@ -598,14 +598,14 @@ static void got_load(struct kds_host *h, const struct kdp_state_change *sc, stru
 		     int64_t now_ms)
 {
 	if (kdp_load_symbols_is_session_end(&sc->load)) {
-		rebooted(h, "the target says that it shuts down or reboots");
+		rebooted(h, "it says that it shuts down or reboots");
 		continue_from_load(h, now_ms);
 		return;
 	}
 	/* The kernel image is the first that a starting system reports. */
 	if (h->boot_seen && h->machine && !sc->load.unload &&
 	    (sc->load.base == h->kernel_base || is_kernel_name(sc->load.path)))
-		rebooted(h, "the target reports its kernel image anew");
+		rebooted(h, "it reports its kernel image anew");
 	h->boot_seen = false;
 	h->boot_until_ms = now_ms;
 	if (h->config.stop_on_load && !kds_release_active(h)) {

@@ -62,19 +62,21 @@ jobs_here()
 }
 
 # build DIR [CONFIGURE-ARGUMENT...]: configures when anything that configure
-# looks at has changed since the last time, then makes. Output goes to DIR.log.
+# looks at has changed since the last time, then makes. Says nothing if all is well.
 build()
 {
 	dir=$1
 	shift
 	mkdir -p "$dir" || return 1
-	build_steps "$dir" "$@" >"$dir/build.log" 2>&1 && return 0
+	{
+		configure_in "$dir" "$@" && make -C "$dir" -j"$(jobs_here)" all
+	} >"$dir/build.log" 2>&1 && return 0
 	tail -n 40 "$dir/build.log" >&2
 	say "The build failed; all of its output is in $dir/build.log" >&2
 	return 1
 }
 
-build_steps()
+configure_in()
 {
 	dir=$1
 	shift
@@ -88,7 +90,6 @@ build_steps()
 		(cd "$dir" && "$top/configure" "$@") || return 1
 		printf '%s\n' "$now" >"$dir/configured"
 	fi
-	make -C "$dir" -j"$(jobs_here)" all
 }
 
 passed=0 failed=0 skipped=0
@@ -106,6 +107,17 @@ count_results()
 	' "$1" 2>/dev/null || echo passed=0 failed=0 skipped=0)"
 }
 
+# show_failures LOG DIR: the logs of the tests that failed, by what make said.
+show_failures()
+{
+	for program in $(awk '/^(FAIL|XPASS|ERROR): / { print $2 }' "$1" | sort -u); do
+		[ -f "$2/${program%.*}.log" ] || continue
+		say
+		say "---- ${program%.*}.log"
+		tail -n 200 "$2/${program%.*}.log"
+	done
+}
+
 # run_tests DIR: make check, with what failed and what was skipped on standard
 # output. Sets passed, failed and skipped; returns 0 only if all is well.
 run_tests()
@@ -120,12 +132,7 @@ run_tests()
 		/^(FAIL|SKIP|XPASS|ERROR): / { print; fflush() }'
 	status=$(sed -n 's/^make-status //p' "$dir/check.log")
 	count_results "$dir/test-suite.log"
-	for program in $(awk '/^(FAIL|XPASS|ERROR): / { print $2 }' "$dir/check.log" | sort -u); do
-		[ -f "$dir/${program%.*}.log" ] || continue
-		say
-		say "---- ${program%.*}.log"
-		tail -n 200 "$dir/${program%.*}.log"
-	done
+	show_failures "$dir/check.log" "$dir"
 	if [ "$status" != 0 ] && [ "$failed" = 0 ]; then
 		tail -n 40 "$dir/check.log"
 		say "make check failed before all tests had run; its output is in $dir/check.log"

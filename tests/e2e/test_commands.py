@@ -303,6 +303,9 @@ def unreachable(lab):
     began = time.monotonic()
     kd = lab.kd(server, lab.target("--silent"), "vertarget", "--timeout", "3", status=3)
     check(time.monotonic() - began < 6, "took %g s" % (time.monotonic() - began))
+    kd = lab.kd(server, lab.target("--wrong-baud", "--print-every", "50"), "vertarget",
+                "--timeout", "3", status=3)
+    matches("baud", kd.out + kd.err, "what is wrong")
     # Its server is killed while it waits.
     target = lab.target()
     p = lab.start_kd(server, target, "r; .echo waits; .sleep 20000; r")

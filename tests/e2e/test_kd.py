@@ -55,7 +55,7 @@ def version_and_help(lab):
 def nobody_there(lab):
     """exit 3 when the server or the device is not there"""
     p = lab.kd("npipe:pipe=nobody", None, ".servers", status=3)
-    matches("cannot reach the server", p.err, "stderr")
+    matches("cannot reach the server: nobody listens on .*/kdsrv/nobody; ", p.err, "stderr")
     lab.kd(None, "com:pipe,port=%s" % lab.path("none"), "r", status=3)
 
 

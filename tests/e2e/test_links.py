@@ -103,6 +103,8 @@ def no_such_ports(lab):
             ("com:port=/dev/null", (NOT_FOUND, INVALID, IO, DENIED), "null"),
             ("com:ipport=%d,port=127.0.0.1" % closed, None, "refused"),
             ("com:ipport=1,port=no.such.host.invalid", None, "no.such.host.invalid")):
+        if trans.startswith("com:port=") and not has_driver("serial"):
+            errors, text_wanted = (UNSUPPORTED,), "left out of this build"
         reply = c.open(trans, 0)
         if reply.err == OK and errors is None:
             # TCP connects in the background: the link tells.

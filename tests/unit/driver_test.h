@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,6 +121,35 @@ static inline void must_exit_0(pid_t pid)
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* A process named screen that opens p, and lives until end is closed. */
+static inline pid_t hold(const struct kdd_ops *ops, const struct kdd_params *p, int *end)
+{
+	int ready[2], stop[2];
+	char byte;
+
+	assert_int_equal(pipe(ready), 0);
+	assert_int_equal(pipe(stop), 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		char error[256];
+		struct kdd *d;
+
+		close(stop[1]);
+		prctl(PR_SET_NAME, "screen");
+		if (kdd_open(&d, ops, p, error, sizeof(error)) || write(ready[1], "x", 1) != 1)
+			_exit(1);
+		int got = (int)read(stop[0], &byte, 1);
+		kdd_close(d);
+		_exit(got);
+	}
+	close(ready[1]);
+	close(stop[0]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	*end = stop[1];
+	return pid;
 }
 
 /* For tests that become someone else: named test_root_..., and left out, not

@@ -16,7 +16,6 @@
 #include <linux/serial.h>
 #include <signal.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -271,36 +270,12 @@ static void test_ftdi(void **state)
 
 /* ---- who has it ------------------------------------------------------- */
 
-/* A process that opens the port, says so, and lives until end is closed. */
 static pid_t start_holder(const char *locks, int *end)
 {
-	int ready[2], stop[2];
-	char byte;
+	struct kdd_params p = at(PLAIN, 115200);
 
-	assert_int_equal(pipe(ready), 0);
-	assert_int_equal(pipe(stop), 0);
-	pid_t pid = fork();
-	if (pid == 0) {
-		struct kdd_params p = at(PLAIN, 115200);
-		char error[256];
-		struct kdd *d;
-
-		p.lock_dir = locks;
-		close(stop[1]);
-		prctl(PR_SET_NAME, "screen");
-		if (kdd_open(&d, &kdd_serial, &p, error, sizeof(error)) ||
-		    write(ready[1], "x", 1) != 1)
-			_exit(1);
-		int got = (int)read(stop[0], &byte, 1);
-		kdd_close(d);
-		_exit(got);
-	}
-	close(ready[1]);
-	close(stop[0]);
-	assert_int_equal(read(ready[0], &byte, 1), 1);
-	close(ready[0]);
-	*end = stop[1];
-	return pid;
+	p.lock_dir = locks;
+	return hold(&kdd_serial, &p, end);
 }
 
 static void test_busy(void **state)

@@ -17,7 +17,6 @@
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -419,35 +418,11 @@ static void test_pty_is_not_our_terminal(void **state)
 	close(master);
 }
 
-/* The child opens the pty, says so, and keeps it until the pipe closes. */
 static pid_t start_holder(int *end)
 {
-	int ready[2], stop[2];
-	char byte;
+	struct kdd_params p = at_path();
 
-	assert_int_equal(pipe(ready), 0);
-	assert_int_equal(pipe(stop), 0);
-	pid_t pid = fork();
-	if (pid == 0) {
-		struct kdd_params p = at_path();
-		char error[256];
-		struct kdd *d;
-
-		close(stop[1]);
-		prctl(PR_SET_NAME, "screen");
-		if (kdd_open(&d, &kdd_stream, &p, error, sizeof(error)) ||
-		    write(ready[1], "x", 1) != 1)
-			_exit(1);
-		int got = (int)read(stop[0], &byte, 1);
-		kdd_close(d);
-		_exit(got);
-	}
-	close(ready[1]);
-	close(stop[0]);
-	assert_int_equal(read(ready[0], &byte, 1), 1);
-	close(ready[0]);
-	*end = stop[1];
-	return pid;
+	return hold(&kdd_stream, &p, end);
 }
 
 static void test_pty_busy(void **state)
