@@ -311,7 +311,7 @@ def out_of_descriptors(lab):
     check(len(taken) > 4, "only %d clients" % len(taken))
     for _ in range(50):
         equal(c.read(c.base, 2), b"MZ", "who is connected")
-    matches("cannot accept", server.err, "the log")
+    server.wait_text("cannot accept", stream="err")
     if os.access(PROGRAMS["kd"], os.X_OK):
         kd = lab.kd(server, None, ".servers", status=3)
         matches("out of file descriptors", kd.err, "what kd says")

@@ -292,7 +292,7 @@ def unreachable(lab):
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]
     kd = lab.kd("tcp:server=127.0.0.1,port=%d" % port, None, ".servers", status=3)
-    matches("port=%d.*refused" % port, kd.err, "no server")
+    matches("port=%d.*nobody listens" % port, kd.err, "no server")
     kd = lab.kd("npipe:pipe=nobody", None, ".servers", status=3)
     matches("nobody", kd.err, "no server")
     kd = lab.kd("tcp:server=no.such.host.invalid,port=1", None, ".servers", status=3)

@@ -114,7 +114,7 @@ def firehoses(lab):
         try:
             check(d.wait_reply(number, 10).err in (OK, STATE), "CLOSE of %s" % name)
         except Closed:
-            matches("does not read what it is sent: hung up", server.err, name)
+            server.wait_text("does not read what it is sent: hung up", stream="err")
         check(time.monotonic() - began < 6, "%s: CLOSE took %g s" % (name, time.monotonic() - began))
         d.close()
         hose.close()

@@ -78,7 +78,7 @@ def strangers(lab):
             matches(rb"version 1 of its protocol", got, name)
         s.close()
         equal(c.read(c.base, 2), b"MZ", "another client after " + name)
-    matches("127.0.0.1:[0-9]+: ", server.err, "the log")
+    server.wait_text("127.0.0.1:[0-9]+: ", stream="err")
 
 
 # ---- frames ------------------------------------------------------------------
