@@ -4,8 +4,10 @@ dist_doc_DATA = \
 	%D%/client-protocol.md \
 	%D%/connection-strings.md \
 	%D%/kd-protocol.md \
+	%D%/kdnet.md \
 	%D%/kdsrv.service
 dist_man_MANS += \
 	%D%/kd.1 \
+	%D%/kdcap.1 \
 	%D%/kdsrv.8 \
 	%D%/kdtarget.1
