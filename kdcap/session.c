@@ -269,7 +269,7 @@ static void control_body(struct kcap_session *s, struct kcap_link *l, struct kca
 		on_poke(l, e);
 	} else if (to_target && kdn_response_decode(&e->response, e->body) == KD_OK) {
 		on_response(s, l, e);
-	} else if (to_target && (!e->body.n || (e->body.n == 8 && e->body.p[0] == 0))) {
+	} else if (to_target && !e->body.n) {
 		e->kind = KCAP_HOST_POKE;
 		kcap_ask(l, e, KCAP_PAIR_HOST_POKE, 0);
 	} else {

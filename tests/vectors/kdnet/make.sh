@@ -60,7 +60,7 @@ session()
 	echo "session $1 $2 $ck $dk"
 	seal poke "$ck" "$hk" "$3" 01 3 00 "$poke"
 	seal response "$ck" "$hk" "$3" 01 3 80 "$response"
-	seal host-poke "$ck" "$hk" "$3" 01 1 80 "$(zeros 8)"
+	seal host-poke "$ck" "$hk" "$3" 01 1 80 ""
 	seal ping "$dk" "$hk" "$3" 00 1 00 00000000000000000100090a
 	seal break-in "$dk" "$hk" "$3" 00 1 80 62
 	seal resend "$dk" "$hk" "$3" 00 72057594037927935 80 69696969050000000000000000000000
