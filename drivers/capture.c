@@ -14,6 +14,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "drivers/fault.h"
+
 #define SNAPLEN    262144
 #define BUFFER     (16 << 20)
 #define TIMEOUT_MS 100
@@ -26,7 +28,7 @@ struct kdd_capture {
 
 static int new_capture(struct kdd_capture **out, pcap_t *pcap, const char *name, bool live)
 {
-	struct kdd_capture *c = calloc(1, sizeof(*c));
+	struct kdd_capture *c = KD_FAULTY_ALLOC("capture", calloc(1, sizeof(*c)));
 
 	if (c)
 		c->name = strdup(name);

@@ -12,7 +12,6 @@ enum kcap_form {
 	KCAP_ADDRESS,     /* hexadecimal, all 16 digits */
 	KCAP_BOOL,
 	KCAP_STATUS,      /* NTSTATUS; note has its name */
-	KCAP_WORD,        /* text has a static string */
 	KCAP_TEXT,        /* bytes: 8-bit characters */
 	KCAP_WIDE,        /* bytes: UTF-16LE, perhaps with a NUL at its end */
 	KCAP_BYTES,

@@ -25,9 +25,6 @@ static void put_value(FILE *out, const struct kcap_field *f)
 	case KCAP_BOOL:
 		fputs(f->value ? "true" : "false", out);
 		return;
-	case KCAP_WORD:
-		fprintf(out, "\"%s\"", f->text);
-		return;
 	case KCAP_ENDPOINT:
 		fprintf(out, "\"%s\"", kcap_endpoint(buf, f->bytes.p, (uint16_t)f->value));
 		return;
@@ -57,7 +54,7 @@ static void put_fields(FILE *out, const struct kcap_event *e)
 		fprintf(out, "%s\"%s\":", comma, fields[i].name);
 		put_value(out, &fields[i]);
 		comma = ",";
-		if (fields[i].text && fields[i].form != KCAP_WORD)
+		if (fields[i].text)
 			fprintf(out, ",\"%s_name\":\"%s\"", fields[i].name, fields[i].text);
 	}
 	n = kcap_registers(fields, KCAP_MAX_FIELDS, e);

@@ -6,6 +6,7 @@ libkdcap_a_SOURCES = \
 	%D%/filter.c %D%/filter.h \
 	%D%/json.c \
 	%D%/kd.c \
+	%D%/links.c \
 	%D%/packet.c %D%/packet.h \
 	%D%/pcapng.c %D%/pcapng.h \
 	%D%/player.c %D%/player.h \

@@ -30,7 +30,6 @@ enum kcap_proto {
 };
 
 #define KCAP_TCP_SYN 0x02
-#define KCAP_TCP_RST 0x04
 #define KCAP_TCP_ACK 0x10
 
 struct kcap_packet {

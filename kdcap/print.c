@@ -71,8 +71,6 @@ static void put_field(FILE *out, const struct kcap_field *f, size_t max)
 	case KCAP_STATUS:
 		fprintf(out, "%08" PRIx64, f->value);
 		break;
-	case KCAP_WORD:
-		break;
 	case KCAP_TEXT:
 		fputc('"', out);
 		kcap_put_text(out, f->bytes, max);
@@ -93,7 +91,7 @@ static void put_field(FILE *out, const struct kcap_field *f, size_t max)
 		return;
 	}
 	if (f->text)
-		fprintf(out, f->form == KCAP_WORD ? "%s" : " %s", f->text);
+		fprintf(out, " %s", f->text);
 }
 
 /* ---- the summary in a line -------------------------------------------- */
@@ -155,7 +153,7 @@ static void version_summary(FILE *out, const struct kdp_version *v)
 static bool is_routine(const struct kcap_field *f)
 {
 	static const char *const names[] = { "api_number", "processor_level", "processor", "status",
-		                             "data",       "handle_out" };
+		                             "data" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (!strcmp(f->name, names[i]))

@@ -227,6 +227,18 @@ static int read_packets(struct run *r)
 
 /* ---- the whole -------------------------------------------------------- */
 
+static int open_live(struct run *r, char *error, size_t cap)
+{
+	const struct kcap_options *o = r->o;
+	int err = kdd_capture_open_live(&r->capture, o->interface, o->bpf ? o->bpf : LIVE_FILTER,
+	                                error, cap);
+
+	/* Not every interface can have VLAN tags. */
+	if (err == KD_ERR_INVALID && !o->bpf)
+		err = kdd_capture_open_live(&r->capture, o->interface, "udp", error, cap);
+	return err;
+}
+
 static int open_capture(struct run *r)
 {
 	const struct kcap_options *o = r->o;
@@ -235,8 +247,7 @@ static int open_capture(struct run *r)
 	int err;
 
 	if (o->interface)
-		err = kdd_capture_open_live(&r->capture, o->interface,
-		                            o->bpf ? o->bpf : LIVE_FILTER, error, sizeof(error));
+		err = open_live(r, error, sizeof(error));
 	else
 		err = kdd_capture_open_file(&r->capture, o->read, error, sizeof(error));
 	if (err) {

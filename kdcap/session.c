@@ -1,10 +1,9 @@
-/* A passive decoder of debugging sessions: links, keys and KDNET datagrams.
+/* A passive decoder of debugging sessions: keys and KDNET datagrams.
  * SPDX-License-Identifier: MIT */
 #include "kdcap/session_internal.h"
 
 #include <openssl/crypto.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kdcap/clear.h"
@@ -13,117 +12,6 @@
 #define SEQ_WINDOW  64
 #define HELLO_MAGIC "GBDM"
 #define PING_LEN    12
-
-/* ---- life ------------------------------------------------------------- */
-
-struct kcap_session *kcap_session_new(const uint8_t (*keys)[KDN_KEY_LEN], size_t n)
-{
-	struct kcap_session *s = calloc(1, sizeof(*s));
-
-	if (!s)
-		return NULL;
-	for (size_t i = 0; i < n && i < KCAP_MAX_KEYS; i++) {
-		s->control[i] = kdn_crypto_new(keys[i]);
-		s->nkeys = i + 1;
-		if (!s->control[i]) {
-			kcap_session_free(s);
-			return NULL;
-		}
-		memcpy(s->keys[i], keys[i], KDN_KEY_LEN);
-	}
-	return s;
-}
-
-static void link_free(struct kcap_link *l)
-{
-	for (size_t i = 0; i < l->nepochs; i++)
-		kdn_crypto_free(l->epochs[i].crypto);
-	free(l);
-}
-
-void kcap_session_free(struct kcap_session *s)
-{
-	if (!s)
-		return;
-	for (size_t i = 0; i < s->nkeys; i++)
-		kdn_crypto_free(s->control[i]);
-	for (size_t i = 0; i < s->nlinks; i++)
-		link_free(s->links[i]);
-	kcap_stream_free(s);
-	OPENSSL_cleanse(s->keys, sizeof(s->keys));
-	OPENSSL_cleanse(s->plain, sizeof(s->plain));
-	free(s);
-}
-
-int kcap_session_error(const struct kcap_session *s)
-{
-	return s->error;
-}
-
-/* ---- links ------------------------------------------------------------ */
-
-static bool same_address(const struct kdn_address *a, const struct kdn_address *b)
-{
-	return a->port == b->port && !memcmp(a->ip, b->ip, sizeof(a->ip));
-}
-
-static struct kcap_link *find_link(struct kcap_session *s, const struct kdn_address *target)
-{
-	for (size_t i = 0; i < s->nlinks; i++) {
-		struct kcap_link *l = s->links[i];
-
-		if (!l->stream && same_address(&l->target, target))
-			return l;
-	}
-	return NULL;
-}
-
-void kcap_link_forget(struct kcap_session *s, struct kcap_link *l)
-{
-	for (size_t i = 0; i < s->nlinks; i++) {
-		if (s->links[i] != l)
-			continue;
-		link_free(l);
-		s->links[i] = s->links[--s->nlinks];
-		return;
-	}
-}
-
-/* Makes room: the KDNET link that was silent for longest goes. Links of
- * streams go with their flows. */
-static bool evict_link(struct kcap_session *s)
-{
-	struct kcap_link *oldest = NULL;
-
-	for (size_t i = 0; i < s->nlinks; i++) {
-		struct kcap_link *l = s->links[i];
-
-		if (!l->stream && (!oldest || l->used < oldest->used))
-			oldest = l;
-	}
-	if (oldest)
-		kcap_link_forget(s, oldest);
-	return oldest != NULL;
-}
-
-struct kcap_link *kcap_link_new(struct kcap_session *s, const struct kdn_address *target,
-                                bool stream)
-{
-	struct kcap_link *l;
-
-	if (s->nlinks == KCAP_MAX_LINKS && !evict_link(s))
-		return NULL;
-	l = calloc(1, sizeof(*l));
-	if (!l) {
-		s->error = KD_ERR_NOMEM;
-		return NULL;
-	}
-	l->number = ++s->last_number;
-	l->target = *target;
-	l->stream = stream;
-	s->links[s->nlinks++] = l;
-	return l;
-}
 
 /* ---- numbers ---------------------------------------------------------- */
 
@@ -239,7 +127,7 @@ static void on_poke(struct kcap_link *l, struct kcap_event *e)
 		l->restarted = true;
 		l->pokes.any = false;
 	} else if (had_session && !kdn_address_is_zero(&e->poke.current_host) &&
-	           !same_address(&last->current_host, &e->poke.current_host)) {
+	           !kcap_same_address(&last->current_host, &e->poke.current_host)) {
 		e->flags |= KCAP_TAKEN_OVER;
 	}
 	note_seq(&l->pokes, e, POKE_STEP, UINT64_MAX);
@@ -325,13 +213,13 @@ static void sealed(struct kcap_session *s, struct kcap_event *e, int err)
 
 static void control_datagram(struct kcap_session *s, struct kcap_event *e, struct kdp_span in)
 {
-	struct kcap_link *l = find_link(s, &e->src);
+	struct kcap_link *l = kcap_link_find(s, &e->src);
 	struct kdn_datagram d;
 	unsigned key = 0;
 	int err;
 
 	if (!l)
-		l = find_link(s, &e->dst);
+		l = kcap_link_find(s, &e->dst);
 	err = open_control(s, l, &d, in, &key);
 	if (err) {
 		sealed(s, e, err);
@@ -339,7 +227,7 @@ static void control_datagram(struct kcap_session *s, struct kcap_event *e, struc
 	}
 	from_datagram(e, &d);
 	/* The direction bit, not a guess, says which end is the target. */
-	l = find_link(s, e->sender == KCAP_TARGET ? &e->src : &e->dst);
+	l = kcap_link_find(s, e->sender == KCAP_TARGET ? &e->src : &e->dst);
 	if (!l)
 		l = kcap_link_new(s, e->sender == KCAP_TARGET ? &e->src : &e->dst, false);
 	if (!l) {
@@ -398,7 +286,9 @@ static void data_body(struct kcap_link *l, struct kcap_event *e)
 {
 	struct kdp_span b = e->body;
 
-	if (b.n == PING_LEN && kdp_get_u32(b.p) == 0) {
+	/* Shorter than any KD packet. Its first field is zero as a rule, but some
+	 * targets repeat the last number there that they have got. */
+	if (b.n == PING_LEN && e->sender == KCAP_TARGET && kdp_get_u64(b.p) <= KDN_MAX_SEQ) {
 		e->kind = KCAP_PING;
 		return;
 	}
@@ -444,7 +334,7 @@ static void why_no_data(struct kcap_session *s, const struct kcap_link *l, struc
 
 static void data_datagram(struct kcap_session *s, struct kcap_event *e, struct kdp_span in)
 {
-	struct kcap_link *from = find_link(s, &e->src), *to = find_link(s, &e->dst), *l;
+	struct kcap_link *from = kcap_link_find(s, &e->src), *to = kcap_link_find(s, &e->dst), *l;
 	struct kdn_datagram d;
 	size_t epoch;
 	int i = -1;
@@ -508,7 +398,7 @@ static void datagram(struct kcap_session *s, struct kcap_event *e, struct kdp_sp
 static void clear_body(struct kcap_session *s, struct kcap_event *e, const struct kcap_clear *c)
 {
 	const struct kdn_address *target = c->sender == KCAP_TARGET ? &c->src : &c->dst;
-	struct kcap_link *l = find_link(s, target);
+	struct kcap_link *l = kcap_link_find(s, target);
 
 	s->has_event = true;
 	e->version = c->version;

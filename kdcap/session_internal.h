@@ -115,6 +115,10 @@ struct kcap_session {
 	char why[160];
 };
 
+bool kcap_same_address(const struct kdn_address *a, const struct kdn_address *b);
+
+/* links.c. Of streams: see kcap_flow. */
+struct kcap_link *kcap_link_find(struct kcap_session *s, const struct kdn_address *target);
 struct kcap_link *kcap_link_new(struct kcap_session *s, const struct kdn_address *target,
                                 bool stream);
 void kcap_link_forget(struct kcap_session *s, struct kcap_link *l);

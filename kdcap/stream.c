@@ -20,19 +20,14 @@ struct kcap_piece {
 
 /* ---- flows ------------------------------------------------------------ */
 
-static bool same_address(const struct kdn_address *a, const struct kdn_address *b)
-{
-	return a->port == b->port && !memcmp(a->ip, b->ip, sizeof(a->ip));
-}
-
 static struct kcap_flow *find_flow(struct kcap_session *s, const struct kcap_packet *p, int *end)
 {
 	for (size_t i = 0; i < s->nflows; i++) {
 		struct kcap_flow *f = s->flows[i];
 
 		for (int from = 0; from < 2; from++) {
-			if (same_address(&f->ends[from], &p->src) &&
-			    same_address(&f->ends[!from], &p->dst)) {
+			if (kcap_same_address(&f->ends[from], &p->src) &&
+			    kcap_same_address(&f->ends[!from], &p->dst)) {
 				*end = from;
 				return f;
 			}

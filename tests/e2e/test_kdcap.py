@@ -371,6 +371,20 @@ def live_capture(lab):
 
 
 @test
+def any_interface(lab):
+    """-i any, whose packets have another link type and no VLAN tags"""
+    if os.geteuid() != 0:
+        raise Skip("only root may capture")
+    a = lab.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    a.bind(("127.0.0.1", 0))
+    p = Proc(lab, "kdcap", [PROGRAMS["kdcap"], "-i", "any", "--json", "--key", KEY, "--only", "poke"],
+             expect=0)
+    p.wait_text("capturing on any", stream="err")
+    a.sendto(vectors()[0][2], a.getsockname())
+    p.wait_text('"type":"poke"')
+
+
+@test
 def no_right_to_capture(lab):
     """without the right to capture: exit 1, and which one is missing"""
     argv = [PROGRAMS["kdcap"], "-i", "lo"]

@@ -544,6 +544,53 @@ static void a_session_survives_as_clear_records(void **state)
 	rig_stop(&r);
 }
 
+/* What a server records of KDNET: the datagram as it was on the wire. */
+static void a_sealed_record_is_opened(void **state)
+{
+	uint8_t record[KCAP_CLEAR_MAX];
+	struct kcap_event e;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, NULL, 0);
+	r.drop = true;
+	for (int i = 0; i < 3; i++) {
+		struct kcap_clear c = { .content = KCAP_DATAGRAM };
+		struct kcap_packet p = { .frame = 1, .proto = KCAP_CLEAR };
+		long n;
+
+		if (i == 0)
+			rig_poke(&r, false);
+		else if (i == 1)
+			rig_respond(&r, 1, true);
+		else
+			rig_print(&r, 0, "x");
+		c.src = i == 1 ? r.host : r.target;
+		c.dst = i == 1 ? r.target : r.host;
+		c.bytes = kdp_span(r.wire, r.wire_len);
+		n = kcap_clear_encode(record, sizeof(record), &c);
+		p.payload = kdp_span(record, (size_t)n);
+		assert_true(kcap_feed(r.session, &p));
+		assert_true(kcap_next(r.session, &e));
+	}
+	is_message(&e, "DEBUG_IO", "PrintString", false);
+	assert_int_equal(e.link, 1);
+	rig_stop(&r);
+}
+
+static void a_ping_may_carry_a_number(void **state)
+{
+	static const uint8_t ping[12] = { 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 10 };
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, NULL, 0);
+	rig_attach(&r, 1);
+	assert_int_equal(rig_body(&r, KCAP_TARGET, ping, sizeof(ping))->kind, KCAP_PING);
+	assert_int_equal(rig_body(&r, KCAP_HOST, ping, sizeof(ping))->kind, KCAP_UNNAMED);
+	rig_stop(&r);
+}
+
 static void a_field_of_each_kind_is_there(void **state)
 {
 	struct kcap_field fields[KCAP_MAX_FIELDS];
@@ -584,6 +631,8 @@ int main(void)
 		cmocka_unit_test(fragments_and_cut_packets_are_named),
 		cmocka_unit_test(many_targets_do_not_grow_it),
 		cmocka_unit_test(a_session_survives_as_clear_records),
+		cmocka_unit_test(a_sealed_record_is_opened),
+		cmocka_unit_test(a_ping_may_carry_a_number),
 		cmocka_unit_test(a_field_of_each_kind_is_there),
 	};
 
