@@ -39,6 +39,7 @@ const struct kdp_link_rules kdp_rules_kdnet = {
 	.target_id_first = 0,
 	.id_step = 2,
 	.reset_announces = true,
+	.data_for_ack = true,
 	.host_ack_ms = 2000,
 	.host_ack_min_ms = 5,
 	.host_tries = 24,
@@ -567,6 +568,13 @@ static bool is_early(const struct kdp_link *l, const struct kdp_frame *f, int64_
 	return l->tx_state == KDP_TX_WAIT_RESET || (!l->rx_any && is_ahead(l, f->id));
 }
 
+/* Who sends new data has what it waited for. */
+static bool is_instead_of_ack(const struct kdp_link *l, const struct kdp_frame *f)
+{
+	return l->role == KDP_TARGET && l->rules->data_for_ack &&
+	       l->tx_state == KDP_TX_WAIT_ACK && l->repeated && f->id == l->rx_id;
+}
+
 /* A reply proves that its request arrived, though the ACK is lost; unless it
  * may be the reply to an earlier request that the caller no longer waits for. */
 static void note_reply(struct kdp_link *l, uint16_t type, int64_t now_ms)
@@ -600,6 +608,12 @@ static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_
 		if (l->role == KDP_HOST && l->tx_state != KDP_TX_WAIT_RESET)
 			kdp_link_reset(l, now_ms);
 		l->send_reset = l->role == KDP_HOST;
+		return;
+	}
+	if (is_instead_of_ack(l, f)) {
+		l->stats.rx_early++;
+		acknowledged(l, now_ms);
+		push_control(l, KDP_RESEND, 0);
 		return;
 	}
 	push_control(l, KDP_ACKNOWLEDGE, f->id & ~l->rules->id_sync);

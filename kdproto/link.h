@@ -42,6 +42,8 @@ struct kdp_link_rules {
 	uint32_t id_sync;          /* flag bit of a target that starts over */
 	bool reset_announces;      /* RESET carries its sender's next id and
 	                            * restarts nothing */
+	bool data_for_ack;         /* target: new data in place of an ACK is one,
+	                            * but is dropped and asked for again */
 	bool idle_resend;          /* RESEND makes an idle target repeat its
 	                            * event */
 	uint32_t silence_ms;       /* a partial packet older than this is cut */
@@ -119,6 +121,7 @@ enum kdp_tx_state {
 	 *                         LOST; target and abandonable -> IDLE, GAVE_UP
 	 *   host, MANIPULATE pending, new MANIPULATE comes and no other reply
 	 *   can be due: it proves that the request arrived -> IDLE, ACKED
+	 *   target, new data and the rules say so -> IDLE, ACKED, RESEND
 	 *   host, data with sync -> IDLE, dropped
 	 *   RESET received     -> host: IDLE, dropped; target: stay, repeat
 	 *                         under the first id */
