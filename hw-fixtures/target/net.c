@@ -222,22 +222,19 @@ static bool same_peer(const struct net_peer *a, const struct net_peer *b)
 	return x.port == y.port && !memcmp(x.ip, y.ip, sizeof(x.ip));
 }
 
-static void flush_to(struct net *n, const struct net_peer *to)
+void net_flush(struct net *n)
 {
 	uint8_t datagram[KDN_MAX_DATAGRAM];
+	const struct net_peer *to;
 	long len;
 
 	while ((len = kdn_next_datagram(&n->kdn, datagram, sizeof(datagram))) > 0) {
+		to = kdn_goes_back(&n->kdn) ? &n->sender : host_of(n);
 		put_datagram(n, datagram, len, to);
 		if (n->poke_configured && datagram[5] == KDN_CONTROL &&
 		    !same_peer(to, &n->configured))
 			put_datagram(n, datagram, len, &n->configured);
 	}
-}
-
-void net_flush(struct net *n)
-{
-	flush_to(n, host_of(n));
 }
 
 void net_send(struct net *n, struct kdp_span body)
@@ -255,7 +252,7 @@ static void adopt_sender(struct net *n)
 {
 	struct kdn_address address;
 
-	if (!kdn_authentic(&n->kdn) || !kdn_ready(&n->kdn))
+	if (!kdn_authentic(&n->kdn))
 		return;
 	n->session = n->sender;
 	to_kdnet(&address, &n->session);
@@ -275,7 +272,6 @@ static bool is_new_key(struct net *n)
 bool net_receive(struct net *n, struct kdp_span *body, bool *connected, int64_t now_ms)
 {
 	uint8_t datagram[KDN_MAX_DATAGRAM + 1];
-	uint64_t asked = n->kdn.stats.host_pokes;
 	ssize_t len;
 
 	*body = kdp_span(NULL, 0);
@@ -292,10 +288,7 @@ bool net_receive(struct net *n, struct kdp_span *body, bool *connected, int64_t 
 		return true;
 	if (kdn_receive(&n->kdn, kdp_span(datagram, (size_t)len), body, now_ms) != KDN_GOT_BODY)
 		*body = kdp_span(NULL, 0);
-	if (n->kdn.stats.host_pokes != asked)
-		flush_to(n, &n->sender);
-	else
-		adopt_sender(n);
+	adopt_sender(n);
 	*connected = is_new_key(n);
 	return true;
 }

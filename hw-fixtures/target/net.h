@@ -54,7 +54,8 @@ bool net_restart(struct net *n, int64_t now_ms);
  * break-in byte, until the next call, or empty. *connected is set when the
  * data key is new: what waits for its ACK should be sent again. */
 bool net_receive(struct net *n, struct kdp_span *body, bool *connected, int64_t now_ms);
-/* Sends what the session itself has to send: ping and pokes. */
+/* Sends what the session itself has to send: ping and pokes. Call it after each
+ * net_receive: the answer may be for that sender. */
 void net_flush(struct net *n);
 /* Sends a KD packet, or loses it while there is no session. */
 void net_send(struct net *n, struct kdp_span body);
