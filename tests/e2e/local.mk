@@ -12,6 +12,7 @@ e2e_tests = \
 	%D%/test_kdcap.py \
 	%D%/test_latency.py \
 	%D%/test_links.py \
+	%D%/test_netns.py \
 	%D%/test_protocol.py \
 	%D%/test_qemu.py \
 	%D%/test_stock.py \
@@ -23,6 +24,7 @@ EXTRA_DIST += $(e2e_tests) \
 	%D%/lib/kdclient.py \
 	%D%/lib/kdlib.py \
 	%D%/lib/kdpcap.py \
+	%D%/lib/netlab.py \
 	%D%/lib/proxy.py \
 	%D%/lib/stocklink.py \
 	%D%/lib/stockmachine.py \
