@@ -205,6 +205,9 @@ void kdn_crypto_get_data_key(const struct kdn_crypto *c, uint8_t out[KDN_KEY_LEN
 void kdn_crypto_end_session(struct kdn_crypto *c)
 {
 	OPENSSL_cleanse(c->data_key, KDN_KEY_LEN);
+	/* The contexts keep a key schedule, too. */
+	if (c->has_session)
+		set_cipher_key(c, KDN_DATA, c->data_key);
 	c->has_session = false;
 }
 
