@@ -221,6 +221,7 @@ void kdp_link_restart(struct kdp_link *l)
 	tx_idle(l);
 	ids_restart(l);
 	l->rx_any = true;
+	l->maybe_copy = false;
 	l->reset_open = false;
 	l->control_count = 0;
 }
@@ -369,14 +370,20 @@ static bool id_is_legal(const struct kdp_link *l, uint32_t id)
 	return (id & ~free_bits) == first_rx_id(l);
 }
 
-/* As TCP does it: a packet that was sent twice tells nothing, for nobody knows
- * which of the two was answered. */
+/* As TCP does it: a packet that was sent twice tells no round trip, for nobody
+ * knows which of the two was answered. What its patience had grown to stays, or
+ * a way that has become longer would never be measured again. */
 static void note_round_trip(struct kdp_link *l, int64_t now_ms)
 {
 	int32_t ms = (int32_t)(now_ms - l->data_sent_ms), off;
 
-	if (!l->rules->host_ack_min_ms || l->tx_tries > 1 || l->tx_resends || !l->repeated)
+	if (!l->rules->host_ack_min_ms || !l->repeated)
 		return;
+	if (l->tx_tries > 1 || l->tx_resends) {
+		l->backed_off_ms = ack_wait_ms(l);
+		return;
+	}
+	l->backed_off_ms = 0;
 	if (!l->srtt_ms8) {
 		l->srtt_ms8 = (uint32_t)ms * 8 + 1;
 		l->rttvar_ms4 = (uint32_t)ms * 2;
@@ -397,6 +404,8 @@ uint32_t kdp_link_patience_ms(const struct kdp_link *l)
 		return 0;
 	if (l->srtt_ms8)
 		ms = l->srtt_ms8 / 8 + l->rttvar_ms4 + l->rules->host_ack_min_ms;
+	if (ms < l->backed_off_ms)
+		ms = l->backed_off_ms;
 	return ms < l->ack_ms ? ms : l->ack_ms;
 }
 
@@ -500,6 +509,7 @@ static void remember(struct kdp_link *l, const struct kdp_frame *f, bool sync, i
 	l->maybe_copy = false;
 	l->last_ms = now_ms;
 	l->last_type = f->type;
+	l->last_id = f->id;
 	l->last_len = f->payload.n;
 	memcpy(l->last, f->payload.p, f->payload.n);
 }
@@ -535,10 +545,10 @@ static bool is_question(const struct kdp_frame *f)
 	return f->type != KDP_STATE_MANIPULATE && f->type != KDP_TRACE_IO;
 }
 
-/* Ids that count tell what was missed from what comes again. */
-static bool is_ahead(const struct kdp_link *l, uint32_t id)
+/* Ids that count: neither the next packet nor the last one again. */
+static bool is_out_of_line(const struct kdp_link *l, uint32_t id)
 {
-	return l->rules->id_step && (int32_t)(id - l->rx_id) > 0;
+	return l->rules->id_step && id != l->rx_id && id != l->rx_id - l->rules->id_step;
 }
 
 /* Whether a packet without the sync flag is new. */
@@ -546,12 +556,14 @@ static bool accept_plain(struct kdp_link *l, const struct kdp_frame *f, int64_t 
 {
 	bool copy;
 
-	if (!l->rx_any && f->id != l->rx_id && !is_ahead(l, f->id))
+	if (!l->rx_any && f->id != l->rx_id && !is_out_of_line(l, f->id))
 		return false;
 	l->rx_id = id_after(l, f->id);
 	l->rx_any = false;
-	/* A RESET makes the target forget our ACK. */
-	copy = l->role == KDP_HOST && l->maybe_copy && !is_question(f) && same_as_last(l, f);
+	/* A RESET makes the target forget our ACK. Ids that count tell, all the
+	 * same, a copy from a new packet that looks like the last one. */
+	copy = l->role == KDP_HOST && l->maybe_copy && !is_question(f) && same_as_last(l, f) &&
+	       (!l->rules->id_step || f->id == l->last_id);
 	remember(l, f, false, now_ms);
 	return !copy;
 }
@@ -565,7 +577,7 @@ static bool is_early(const struct kdp_link *l, const struct kdp_frame *f, int64_
 	if (f->id & l->rules->id_sync)
 		return l->tx_state == KDP_TX_WAIT_RESET && is_sync_copy(l, f, now_ms);
 	/* A gap means that both sides disagree on what was delivered. */
-	return l->tx_state == KDP_TX_WAIT_RESET || (!l->rx_any && is_ahead(l, f->id));
+	return l->tx_state == KDP_TX_WAIT_RESET || (!l->rx_any && is_out_of_line(l, f->id));
 }
 
 /* Who sends new data has what it waited for. */

@@ -159,6 +159,7 @@ struct kdp_link {
 	                            * acknowledged since */
 	bool maybe_copy;           /* the ids began anew since */
 	uint16_t last_type;
+	uint32_t last_id;
 	size_t last_len;
 	int64_t last_ms;           /* when it, or a copy of it, came */
 	uint8_t last[KDP_MAX_PAYLOAD];
@@ -186,6 +187,8 @@ struct kdp_link {
 	int64_t data_sent_ms;      /* when the pending packet left first */
 	uint32_t srtt_ms8, rttvar_ms4; /* smoothed round trip and its deviation,
 	                            * times 8 and 4; 0: none seen yet */
+	uint32_t backed_off_ms;    /* patience that was enough in the end, until
+	                            * a round trip is seen again; or 0 */
 	bool send_data, send_reset, send_break;
 	size_t data_len;           /* payload bytes of the pending packet */
 	uint8_t data[KDP_MAX_PAYLOAD];

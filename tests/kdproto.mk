@@ -6,6 +6,7 @@ kdproto_tests = \
 	%D%/unit/test_captures_link \
 	%D%/unit/test_frame \
 	%D%/unit/test_link \
+	%D%/unit/test_link_kdnet \
 	%D%/unit/test_link_kdnet_target \
 	%D%/unit/test_link_target \
 	%D%/unit/test_manipulate \
@@ -32,6 +33,8 @@ kdproto_test_libs = libkdproto.a $(CMOCKA_LIBS)
 %C%_unit_test_link_LDADD = $(kdproto_test_libs)
 %C%_unit_test_link_kdnet_target_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_link_kdnet_target_LDADD = $(kdproto_test_libs)
+%C%_unit_test_link_kdnet_CFLAGS = $(kdproto_test_cflags)
+%C%_unit_test_link_kdnet_LDADD = $(kdproto_test_libs)
 %C%_unit_test_link_target_SOURCES = %D%/unit/test_link_target.c %D%/unit/link_test.h
 %C%_unit_test_link_target_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_link_target_LDADD = $(kdproto_test_libs)

@@ -1,0 +1,606 @@
+/* The link machine under KDNET's rules: ids that count, a RESET that announces,
+ * one packet a datagram, patience by round trips. Both roles.
+ * SPDX-License-Identifier: MIT
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+#include <string.h>
+
+#include "kdproto/link.h"
+#include "kdproto/message.h"
+
+#define REQ   KDP_STATE_MANIPULATE
+#define STOP  KDP_STATE_CHANGE64
+#define PRINT KDP_DEBUG_IO
+#define HOST0 0x80000000u
+
+static struct kdp_link l;
+static uint8_t packet[KDP_MAX_FRAME]; /* events point into it */
+static int64_t now;
+
+static void start(enum kdp_role role)
+{
+	struct kdp_link_config c = { .role = role, .rules = &kdp_rules_kdnet, .resets = 20 };
+
+	now = 1000;
+	kdp_link_init(&l, &c, now);
+}
+
+static void feed(uint16_t type, uint32_t id, const char *text)
+{
+	struct kdp_frame f = { .type = type, .id = id, .payload = kdp_span(text, strlen(text)) };
+	long n = kdp_frame_encode(packet, sizeof(packet), &f, false);
+
+	assert_int_equal(n, 16 + strlen(text));
+	kdp_link_feed_packet(&l, kdp_span(packet, (size_t)n), now);
+}
+
+static void no_event(void)
+{
+	struct kdp_event ev;
+
+	if (kdp_link_next(&l, &ev, now))
+		fail_msg("unexpected event %d", (int)ev.kind);
+}
+
+static struct kdp_event event(enum kdp_event_kind kind)
+{
+	struct kdp_event ev;
+
+	assert_true(kdp_link_next(&l, &ev, now));
+	assert_int_equal(ev.kind, kind);
+	return ev;
+}
+
+static void delivers(uint16_t type, const char *text)
+{
+	struct kdp_event ev = event(KDP_EV_DATA);
+
+	assert_int_equal(ev.type, type);
+	assert_false(ev.sync);
+	assert_int_equal(ev.payload.n, strlen(text));
+	assert_memory_equal(ev.payload.p, text, strlen(text));
+	no_event();
+}
+
+static void quiet(void)
+{
+	assert_int_equal(kdp_link_tx(&l, now).n, 0);
+}
+
+static void sends(uint16_t type, uint32_t id, const char *text)
+{
+	struct kdp_span s = kdp_link_tx(&l, now);
+	struct kdp_frame f;
+
+	/* No trailer, and nothing behind the packet. */
+	assert_int_equal(s.n, 16 + strlen(text));
+	assert_int_equal(kdp_frame_decode(&f, s, false), s.n);
+	assert_int_equal(f.type, type);
+	assert_int_equal(f.id, id);
+	assert_int_equal(f.payload.n, strlen(text));
+	if (f.payload.n)
+		assert_memory_equal(f.payload.p, text, f.payload.n);
+	kdp_link_tx_done(&l, s.n, now);
+}
+
+static void ask(const char *text)
+{
+	assert_int_equal(kdp_link_send(&l, REQ, kdp_span(text, strlen(text)), 0, now), KD_OK);
+}
+
+static void acks(uint32_t id)
+{
+	sends(KDP_ACKNOWLEDGE, id, "");
+	quiet();
+}
+
+/* Both sides of n exchanges, the target's ids from id on. */
+static void host_exchanges(unsigned n, uint32_t host_id, uint32_t id)
+{
+	for (unsigned i = 0; i < n; i++) {
+		ask("ask");
+		sends(REQ, host_id + 2 * i, "ask");
+		feed(KDP_ACKNOWLEDGE, host_id + 2 * i, "");
+		event(KDP_EV_ACKED);
+		feed(REQ, id + 2 * i, "answer");
+		delivers(REQ, "answer");
+		acks(id + 2 * i);
+	}
+}
+
+/* ---- host -------------------------------------------------------------- */
+
+/* A target that has just booted: no RESET is needed. */
+static void test_boot(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	kdp_link_ask_again(&l);
+	sends(KDP_RESEND, 0, "");
+	feed(PRINT, 0, "hello");
+	delivers(PRINT, "hello");
+	acks(0);
+	feed(STOP, 2, "stop");
+	delivers(STOP, "stop");
+	acks(2);
+	host_exchanges(5, HOST0, 4);
+	assert_int_equal(l.stats.tx_reset, 0);
+}
+
+/* 0x800 is a bit like any other. */
+static void test_ids_count_through_the_sync_bit(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	feed(STOP, 0x7FE, "stop");
+	delivers(STOP, "stop");
+	acks(0x7FE);
+	host_exchanges(3000, HOST0, 0x800);
+	assert_int_equal(l.stats.rx_dup + l.stats.rx_early + l.stats.rx_bad, 0);
+	/* And through the end of the number. */
+	start(KDP_HOST);
+	feed(STOP, 0xFFFFFFFC, "stop");
+	delivers(STOP, "stop");
+	acks(0xFFFFFFFC);
+	host_exchanges(3, HOST0, 0xFFFFFFFE);
+}
+
+/* Attaching to a running target, as it was recorded. */
+static void test_attach(void **state)
+{
+	struct kdp_event ev;
+
+	(void)state;
+	start(KDP_HOST);
+	kdp_link_break_in(&l, now);
+	struct kdp_span s = kdp_link_tx(&l, now);
+
+	assert_int_equal(s.n, 1);
+	assert_int_equal(s.p[0], KDP_BREAK_IN);
+	kdp_link_tx_done(&l, 1, now);
+	kdp_link_reset(&l, now);
+	sends(KDP_RESET, HOST0, "");
+	/* The stop before the answer: the ids do not count yet. */
+	feed(STOP, 0x926, "stop");
+	no_event();
+	sends(KDP_RESET, HOST0, "");
+	quiet();
+	feed(KDP_RESET, 0x926, "");
+	ev = event(KDP_EV_RESET);
+	assert_true(ev.answered);
+	feed(STOP, 0x926, "stop");
+	delivers(STOP, "stop");
+	acks(0x926);
+	/* The answer to the second RESET is not answered. */
+	feed(KDP_RESET, 0x926, "");
+	no_event();
+	quiet();
+	feed(STOP, 0x926, "stop");
+	no_event();
+	acks(0x926);
+	host_exchanges(3, HOST0, 0x928);
+}
+
+static void test_duplicates(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	feed(STOP, 0, "stop");
+	delivers(STOP, "stop");
+	acks(0);
+	for (int i = 0; i < 3; i++) {
+		feed(STOP, 0, "stop");
+		no_event();
+		acks(0);
+	}
+	assert_int_equal(l.stats.rx_dup, 3);
+}
+
+/* What is neither next nor last: both sides disagree, and the target says again
+ * what it has. RESET tells our own next id. */
+static void out_of_line(uint32_t id)
+{
+	start(KDP_HOST);
+	feed(STOP, 0x100, "stop");
+	delivers(STOP, "stop");
+	acks(0x100);
+	host_exchanges(2, HOST0, 0x102);
+	feed(STOP, id, "other");
+	no_event();
+	sends(KDP_RESET, HOST0 + 4, "");
+	quiet();
+	/* Its answer is lost. */
+	now += kdp_rules_kdnet.reset_ms;
+	kdp_link_tick(&l, now);
+	sends(KDP_RESET, HOST0 + 4, "");
+	feed(KDP_RESET, id, "");
+	assert_true(event(KDP_EV_RESET).answered);
+	feed(STOP, id, "other");
+	delivers(STOP, "other");
+	acks(id);
+	host_exchanges(2, HOST0 + 4, id + 2);
+}
+
+static void test_gap(void **state)
+{
+	(void)state;
+	out_of_line(0x108);
+}
+
+/* A target whose ids began again without a word. */
+static void test_back(void **state)
+{
+	(void)state;
+	out_of_line(0);
+}
+
+/* The request that waits for its ACK keeps its id over a RESET. */
+static void test_reset_drops_the_request(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	feed(STOP, 0, "stop");
+	delivers(STOP, "stop");
+	acks(0);
+	ask("one");
+	sends(REQ, HOST0, "one");
+	feed(PRINT, 6, "gap");
+	no_event();
+	sends(KDP_RESET, HOST0, "");
+	feed(KDP_RESET, 6, "");
+	event(KDP_EV_RESET);
+	feed(PRINT, 6, "gap");
+	delivers(PRINT, "gap");
+	acks(6);
+	ask("one");
+	sends(REQ, HOST0, "one");
+}
+
+/* After a RESET a copy of what was delivered is none the second time; a new
+ * packet that looks the same is new. */
+static void test_copies_after_reset(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	feed(REQ, 0x10, "same");
+	delivers(REQ, "same");
+	acks(0x10);
+	kdp_link_reset(&l, now);
+	sends(KDP_RESET, HOST0, "");
+	feed(KDP_RESET, 0x10, "");
+	event(KDP_EV_RESET);
+	feed(REQ, 0x10, "same");
+	no_event();
+	acks(0x10);
+	now += 100000;
+	kdp_link_reset(&l, now);
+	sends(KDP_RESET, HOST0, "");
+	feed(KDP_RESET, 0x12, "");
+	event(KDP_EV_RESET);
+	feed(REQ, 0x12, "same");
+	delivers(REQ, "same");
+	acks(0x12);
+}
+
+static void test_another_boot(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	feed(PRINT, 0, "hello");
+	delivers(PRINT, "hello");
+	acks(0);
+	host_exchanges(2, HOST0, 2);
+	ask("lost");
+	sends(REQ, HOST0 + 4, "lost");
+	kdp_link_restart(&l);
+	quiet();
+	feed(PRINT, 0, "hello");
+	delivers(PRINT, "hello");
+	acks(0);
+	host_exchanges(2, HOST0, 2);
+	assert_int_equal(l.stats.tx_reset, 0);
+}
+
+static void test_ack_ids_are_exact(void **state)
+{
+	static const uint32_t wrong[] = { 0, 1, HOST0 - 2, HOST0 + 1, HOST0 + 2, HOST0 | 0x800,
+					  0x80800000 };
+
+	(void)state;
+	start(KDP_HOST);
+	ask("ask");
+	sends(REQ, HOST0, "ask");
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		feed(KDP_ACKNOWLEDGE, wrong[i], "");
+		no_event();
+	}
+	feed(KDP_ACKNOWLEDGE, HOST0, "");
+	event(KDP_EV_ACKED);
+	feed(KDP_ACKNOWLEDGE, HOST0, "");
+	no_event();
+}
+
+/* A reply proves that its request arrived. */
+static void test_reply_instead_of_ack(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	feed(STOP, 0, "stop");
+	delivers(STOP, "stop");
+	acks(0);
+	host_exchanges(1, HOST0, 2);
+	ask("ask");
+	sends(REQ, HOST0 + 2, "ask");
+	feed(REQ, 4, "answer");
+	event(KDP_EV_ACKED);
+	delivers(REQ, "answer");
+	acks(4);
+	host_exchanges(1, HOST0 + 4, 6);
+}
+
+/* The target has taken our packet for an ACK of its own, and asks for it. */
+static void test_resend(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	ask("ask");
+	sends(REQ, HOST0, "ask");
+	feed(KDP_RESEND, 0, "");
+	no_event();
+	sends(REQ, HOST0, "ask");
+	quiet();
+	feed(KDP_ACKNOWLEDGE, HOST0, "");
+	event(KDP_EV_ACKED);
+	/* With nothing to send there is nothing to send. */
+	feed(KDP_RESEND, 0, "");
+	no_event();
+	quiet();
+}
+
+static void damaged(const void *p, size_t n)
+{
+	memcpy(packet, p, n);
+	kdp_link_feed_packet(&l, kdp_span(packet, n), now);
+	no_event();
+	sends(KDP_RESEND, 0, "");
+	quiet();
+}
+
+/* Line noise cannot do this; a target that counts wrong could. */
+static void test_bad_packets(void **state)
+{
+	struct kdp_frame f = { .type = REQ, .id = 0, .payload = kdp_span("text", 4) };
+	uint8_t wire[64];
+
+	(void)state;
+	start(KDP_HOST);
+	assert_int_equal(kdp_frame_encode(wire, sizeof(wire), &f, false), 20);
+	for (size_t n = 2; n < 20; n++)
+		damaged(wire, n);
+	wire[12] ^= 1;
+	damaged(wire, 20);
+	wire[12] ^= 1;
+	wire[0] = 0;
+	damaged(wire, 20);
+	damaged("x", 1);
+	assert_int_equal(l.stats.rx_bad, 21);
+	/* A host has no use for a break-in byte. */
+	memcpy(packet, "b", 1);
+	kdp_link_feed_packet(&l, kdp_span(packet, 1), now);
+	no_event();
+	quiet();
+}
+
+/* ---- patience ---------------------------------------------------------- */
+
+/* One exchange over a way that takes so long; how often the request left. */
+static unsigned exchange_takes(uint32_t id, int64_t way_ms)
+{
+	int64_t arrives = now + way_ms;
+	unsigned copies = 1;
+
+	ask("ask");
+	sends(REQ, id, "ask");
+	while (kdp_link_deadline(&l) < arrives) {
+		now = kdp_link_deadline(&l);
+		kdp_link_tick(&l, now);
+		no_event();
+		sends(REQ, id, "ask");
+		copies++;
+		assert_true(copies < 24);
+	}
+	now = arrives;
+	feed(KDP_ACKNOWLEDGE, id, "");
+	event(KDP_EV_ACKED);
+	return copies;
+}
+
+static void test_patience_follows_round_trips(void **state)
+{
+	uint32_t id = HOST0;
+
+	(void)state;
+	start(KDP_HOST);
+	assert_int_equal(kdp_link_patience_ms(&l), 500);
+	for (int i = 0; i < 50; i++, id += 2)
+		assert_int_equal(exchange_takes(id, 0), 1);
+	assert_int_equal(kdp_link_patience_ms(&l), kdp_rules_kdnet.host_ack_min_ms);
+	/* The way becomes longer: copies at first, then no more. */
+	assert_true(exchange_takes(id, 200) > 1);
+	id += 2;
+	for (int i = 0; i < 20; i++, id += 2)
+		if (i > 2)
+			assert_int_equal(exchange_takes(id, 200), 1);
+		else
+			exchange_takes(id, 200);
+	assert_true(kdp_link_patience_ms(&l) > 200);
+	assert_true(kdp_link_patience_ms(&l) < 800);
+	for (int i = 0; i < 100; i++, id += 2)
+		assert_int_equal(exchange_takes(id, 1), 1);
+	assert_true(kdp_link_patience_ms(&l) < 20);
+}
+
+static void test_patience_doubles(void **state)
+{
+	int64_t wait = 0;
+	unsigned copies = 1;
+
+	(void)state;
+	start(KDP_HOST);
+	for (uint32_t i = 0; i < 50; i++)
+		exchange_takes(HOST0 + 2 * i, 0);
+	ask("ask");
+	sends(REQ, HOST0 + 100, "ask");
+	for (;;) {
+		int64_t next = kdp_link_deadline(&l) - now;
+
+		assert_true(next == (wait ? wait * 2 : 5) || next == kdp_rules_kdnet.host_ack_ms);
+		wait = next;
+		now += next;
+		kdp_link_tick(&l, now);
+		if (copies++ == kdp_rules_kdnet.host_tries)
+			break;
+		/* The same packet under the same id. */
+		sends(REQ, HOST0 + 100, "ask");
+	}
+	event(KDP_EV_LOST);
+	assert_int_equal(l.stats.tx_repeat, kdp_rules_kdnet.host_tries - 1);
+}
+
+/* ---- target ------------------------------------------------------------ */
+
+static void test_target_ids(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
+	for (uint32_t i = 0; i < 5; i++) {
+		assert_int_equal(kdp_link_send(&l, PRINT, kdp_span("hi", 2), 0, now), KD_OK);
+		sends(PRINT, 2 * i, "hi");
+		feed(KDP_ACKNOWLEDGE, 2 * i, "");
+		event(KDP_EV_ACKED);
+		feed(REQ, HOST0 + 2 * i, "ask");
+		delivers(REQ, "ask");
+		acks(HOST0 + 2 * i);
+		feed(REQ, HOST0 + 2 * i, "ask");
+		no_event();
+		acks(HOST0 + 2 * i);
+	}
+}
+
+static void test_target_repeats(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
+	assert_int_equal(kdp_link_send(&l, STOP, kdp_span("stop", 4), 0, now), KD_OK);
+	sends(STOP, 0, "stop");
+	for (int i = 0; i < 40; i++) {
+		assert_int_equal(kdp_link_deadline(&l), now + kdp_rules_kdnet.target_ack_ms);
+		now += kdp_rules_kdnet.target_ack_ms;
+		kdp_link_tick(&l, now);
+		sends(STOP, 0, "stop");
+	}
+	feed(KDP_RESEND, 0, "");
+	no_event();
+	sends(STOP, 0, "stop");
+	feed(KDP_ACKNOWLEDGE, 0, "");
+	event(KDP_EV_ACKED);
+	/* Idle targets do not answer RESEND. */
+	feed(KDP_RESEND, 0, "");
+	no_event();
+	quiet();
+}
+
+static void test_target_reset(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
+	l.tx_id = 0x926;
+	assert_int_equal(kdp_link_send(&l, STOP, kdp_span("stop", 4), 0, now), KD_OK);
+	sends(STOP, 0x926, "stop");
+	/* A new host: it announces its own id, hears ours, and the packet. */
+	feed(KDP_RESET, HOST0, "");
+	event(KDP_EV_RESET);
+	sends(KDP_RESET, 0x926, "");
+	sends(STOP, 0x926, "stop");
+	quiet();
+	feed(KDP_ACKNOWLEDGE, 0x926, "");
+	event(KDP_EV_ACKED);
+	feed(KDP_RESET, HOST0 + 10, "");
+	event(KDP_EV_RESET);
+	sends(KDP_RESET, 0x928, "");
+	quiet();
+	feed(REQ, HOST0 + 10, "ask");
+	delivers(REQ, "ask");
+	acks(HOST0 + 10);
+	/* The host says RESET with the id of what we had delivered: its ACK was
+	 * lost, and it wants it done again. */
+	feed(KDP_RESET, HOST0 + 10, "");
+	event(KDP_EV_RESET);
+	sends(KDP_RESET, 0x928, "");
+	feed(REQ, HOST0 + 10, "ask");
+	delivers(REQ, "ask");
+	acks(HOST0 + 10);
+}
+
+/* Hosts are known that number as on serial ports. */
+static void test_target_takes_foreign_ids(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
+	for (uint32_t i = 0; i < 6; i++) {
+		feed(REQ, 0x80800000 | (i & 1), "ask");
+		delivers(REQ, "ask");
+		acks(0x80800000 | (i & 1));
+	}
+	feed(REQ, 0x80800001, "ask");
+	no_event();
+	acks(0x80800001);
+}
+
+static void test_target_break_in(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
+	memcpy(packet, "b", 1);
+	kdp_link_feed_packet(&l, kdp_span(packet, 1), now);
+	event(KDP_EV_BREAK_IN);
+	no_event();
+	quiet();
+	/* Four of them are no break-in. */
+	memcpy(packet, "bbbb", 4);
+	kdp_link_feed_packet(&l, kdp_span(packet, 4), now);
+	no_event();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_boot),
+		cmocka_unit_test(test_ids_count_through_the_sync_bit),
+		cmocka_unit_test(test_attach),
+		cmocka_unit_test(test_duplicates),
+		cmocka_unit_test(test_gap),
+		cmocka_unit_test(test_back),
+		cmocka_unit_test(test_reset_drops_the_request),
+		cmocka_unit_test(test_copies_after_reset),
+		cmocka_unit_test(test_another_boot),
+		cmocka_unit_test(test_ack_ids_are_exact),
+		cmocka_unit_test(test_reply_instead_of_ack),
+		cmocka_unit_test(test_resend),
+		cmocka_unit_test(test_bad_packets),
+		cmocka_unit_test(test_patience_follows_round_trips),
+		cmocka_unit_test(test_patience_doubles),
+		cmocka_unit_test(test_target_ids),
+		cmocka_unit_test(test_target_repeats),
+		cmocka_unit_test(test_target_reset),
+		cmocka_unit_test(test_target_takes_foreign_ids),
+		cmocka_unit_test(test_target_break_in),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
