@@ -859,7 +859,8 @@ static void got_news(struct kds_host *h, enum kdn_news news, int64_t now_ms)
 		session_restarted(h, now_ms);
 		break;
 	case KDN_NEWS_TAKEN_OVER:
-		push_note(h, KDW_ERROR, "another debugger has taken the target over");
+		if (!h->up)
+			push_note(h, KDW_ERROR, "another debugger has taken the target over");
 		fell_silent(h, "another debugger has taken the target over");
 		break;
 	case KDN_NEWS_SILENT:

@@ -7,6 +7,7 @@ e2e_tests = \
 	%D%/test_console.py \
 	%D%/test_contract.py \
 	%D%/test_commands.py \
+	%D%/test_net.py \
 	%D%/test_firehose.py \
 	%D%/test_hostile.py \
 	%D%/test_kdcap.py \
@@ -21,6 +22,7 @@ e2e_tests = \
 	%D%/test_wireshark.py
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) \
+	%D%/lib/foreign.py \
 	%D%/lib/kdclient.py \
 	%D%/lib/kdlib.py \
 	%D%/lib/kdpcap.py \
