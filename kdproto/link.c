@@ -159,7 +159,7 @@ bool kdp_link_can_send(const struct kdp_link *l)
 }
 
 int kdp_link_send(struct kdp_link *l, uint16_t type, struct kdp_span payload, unsigned flags,
-		  int64_t now_ms)
+                  int64_t now_ms)
 {
 	struct kdp_frame f = { .type = type, .payload = payload };
 	int err = kdp_frame_check(&f);
@@ -583,8 +583,8 @@ static bool is_early(const struct kdp_link *l, const struct kdp_frame *f, int64_
 /* Who sends new data has what it waited for. */
 static bool is_instead_of_ack(const struct kdp_link *l, const struct kdp_frame *f)
 {
-	return l->role == KDP_TARGET && l->rules->data_for_ack &&
-	       l->tx_state == KDP_TX_WAIT_ACK && l->repeated && f->id == l->rx_id;
+	return l->role == KDP_TARGET && l->rules->data_for_ack && l->tx_state == KDP_TX_WAIT_ACK &&
+	       l->repeated && f->id == l->rx_id;
 }
 
 /* A reply proves that its request arrived, though the ACK is lost; unless it
@@ -641,10 +641,10 @@ static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_
 	if (l->role == KDP_HOST)
 		note_reply(l, f->type, now_ms);
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_DATA,
-					  .type = f->type,
-					  .id = f->id,
-					  .sync = sync,
-					  .payload = f->payload });
+	                                  .type = f->type,
+	                                  .id = f->id,
+	                                  .sync = sync,
+	                                  .payload = f->payload });
 }
 
 size_t kdp_link_feed(struct kdp_link *l, struct kdp_span in, int64_t now_ms)

@@ -14,10 +14,10 @@
 struct kdt;
 
 struct kdt_carrier {
-	const char *name;                        /* "com" */
+	const char *name; /* "com" */
 	const struct kdp_link_rules *rules;
-	size_t max_payload;                      /* for bulk data; the carrier
-	                                          * may carry more */
+	size_t max_payload; /* for bulk data; the carrier
+	                     * may carry more */
 	/* Takes what the driver received: any piece of the stream, or exactly
 	 * one datagram. Returns the bytes taken; pull events and come again
 	 * with the rest. */
@@ -48,17 +48,17 @@ struct kdt {
 	struct kdn *net;
 	uint8_t datagram[KDN_MAX_DATAGRAM]; /* being sent */
 	size_t datagram_len;
-	size_t datagram_link_len;    /* bytes of the link in it; 0: none */
-	bool datagram_back;          /* see kdt_tx_goes_back */
+	size_t datagram_link_len; /* bytes of the link in it; 0: none */
+	bool datagram_back;       /* see kdt_tx_goes_back */
 };
 
 struct kdt_config {
 	const struct kdt_carrier *carrier;
 	enum kdp_role role;
-	uint32_t ack_ms;           /* 0: the carrier's own */
-	uint32_t resets;           /* RESETs per synchronisation, 0: unlimited */
-	struct kdn *net;           /* kdt_kdnet: initialised by the caller, who
-	                            * owns it and keeps it as long as this */
+	uint32_t ack_ms; /* 0: the carrier's own */
+	uint32_t resets; /* RESETs per synchronisation, 0: unlimited */
+	struct kdn *net; /* kdt_kdnet: initialised by the caller, who
+	                  * owns it and keeps it as long as this */
 };
 
 void kdt_init(struct kdt *t, const struct kdt_config *c, int64_t now_ms);

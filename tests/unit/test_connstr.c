@@ -110,7 +110,7 @@ static void test_trans_fields(void **state)
 	assert_false(t.resets_given);
 	assert_false(t.reconnect);
 	assert_int_equal(kcs_parse_trans(&t, "com:pipe,port=/s,resets=0", error, sizeof error),
-			 KD_OK);
+	                 KD_OK);
 	assert_int_equal(t.kind, KCS_COM_PIPE);
 	assert_true(t.resets_given);
 	assert_int_equal(t.resets, 0);
@@ -136,7 +136,7 @@ static void test_trans_from_environment(void **state)
 	assert_string_equal(t.port, "/dev/ttyS2");
 	/* What is written out wins. */
 	assert_int_equal(kcs_parse_trans(&t, "com:port=com1,baud=9600", error, sizeof error),
-			 KD_OK);
+	                 KD_OK);
 	assert_string_equal(t.port, "/dev/ttyS0");
 	assert_int_equal(t.baud, 9600);
 	/* The server's environment counts, not that of its client. */
@@ -194,10 +194,10 @@ static void test_tcp_listener(void **state)
 	assert_string_equal(s.password, "");
 	assert_false(s.ipv6 || s.hidden);
 	assert_int_equal(kcs_parse_listener(&s,
-					    "TCP:Hidden,Password=Se=Cret,BIND=[::1],"
-					    "port=1:65535,IpVersion=6",
-					    error, sizeof error),
-			 KD_OK);
+	                                    "TCP:Hidden,Password=Se=Cret,BIND=[::1],"
+	                                    "port=1:65535,IpVersion=6",
+	                                    error, sizeof error),
+	                 KD_OK);
 	assert_int_equal(s.port_lo, 1);
 	assert_int_equal(s.port_hi, 65535);
 	assert_string_equal(s.host, "::1");
@@ -206,7 +206,7 @@ static void test_tcp_listener(void **state)
 	kcs_format_server(&s, shown, sizeof shown);
 	assert_string_equal(shown, "tcp:port=1:65535,server=::1,ipversion=6");
 	assert_int_equal(kcs_parse_listener(&s, "tcp:port=7:7,ipversion=4", error, sizeof error),
-			 KD_OK);
+	                 KD_OK);
 	assert_false(s.ipv6);
 }
 
@@ -227,12 +227,12 @@ static void test_npipe_listener(void **state)
 
 	assert_int_equal(kcs_parse_listener(&s, "npipe:pipe=a%x.%d", error, sizeof error), KD_OK);
 	snprintf(expected, sizeof expected, "/run/user/1/kdsrv/a%x.%d", (unsigned)getpid(),
-		 (int)getpid());
+	         (int)getpid());
 	assert_string_equal(s.path, expected);
 	/* 107 characters are what a socket address holds. */
 	assert_int_equal(
 	    kcs_parse_listener(&s, "npipe:pipe=" LONG_50 "123456789012345678901234567890123456789",
-			       error, sizeof error),
+	                       error, sizeof error),
 	    KD_OK);
 	assert_int_equal(strlen(s.path), 107);
 }
@@ -245,9 +245,9 @@ static void test_client(void **state)
 	(void)state;
 	assert_int_equal(
 	    kcs_parse_client(&c,
-			     "kdsrv:server=@{tcp:server=127.0.0.1,port=5005,password=p},"
-			     "trans=@{com:pipe,port=/path/serial.sock}",
-			     error, sizeof error),
+	                     "kdsrv:server=@{tcp:server=127.0.0.1,port=5005,password=p},"
+	                     "trans=@{com:pipe,port=/path/serial.sock}",
+	                     error, sizeof error),
 	    KD_OK);
 	assert_true(c.remote && c.has_trans);
 	assert_int_equal(c.server.kind, KCS_TCP);
@@ -267,13 +267,13 @@ static void test_client(void **state)
 	assert_string_equal(c.server.path, "/run/user/1/kdsrv/lab");
 	assert_string_equal(c.trans_text, "");
 	assert_int_equal(kcs_parse_client(&c,
-					  "KDSRV:TRANS=@{target:name=a},SERVER=@{npipe:pipe=lab,"
-					  "server=LocalHost}",
-					  error, sizeof error),
-			 KD_OK);
+	                                  "KDSRV:TRANS=@{target:name=a},SERVER=@{npipe:pipe=lab,"
+	                                  "server=LocalHost}",
+	                                  error, sizeof error),
+	                 KD_OK);
 	assert_int_equal(c.trans.kind, KCS_TARGET_NAME);
 	assert_int_equal(kcs_parse_client(&c, "com:port=com1,baud=9600", error, sizeof error),
-			 KD_OK);
+	                 KD_OK);
 	assert_false(c.remote);
 	assert_string_equal(c.trans.port, "/dev/ttyS0");
 	assert_int_equal(c.trans.baud, 9600);
@@ -504,7 +504,7 @@ static void test_failure_writes_nothing(void **state)
 	memset(&before, 0x5A, sizeof before);
 	memset(small, 'x', sizeof small);
 	assert_int_equal(kcs_parse_listener(&s, "tcp:port=1,ipversion=5", small, 6),
-			 KD_ERR_INVALID);
+	                 KD_ERR_INVALID);
 	assert_memory_equal(&s, &before, sizeof s);
 	assert_string_equal(small, "tcp:i");
 	assert_memory_equal(small + 6, "xx", 2);
@@ -513,7 +513,7 @@ static void test_failure_writes_nothing(void **state)
 /* ---- password files ---------------------------------------------------- */
 
 static int with_password_file(char *text, size_t cap, const void *content, size_t len,
-			      struct kcs_server *s)
+                              struct kcs_server *s)
 {
 	char path[] = "/tmp/test_connstr.XXXXXX";
 	int fd = mkstemp(path), err;
@@ -567,7 +567,7 @@ static void test_password_file_unreadable(void **state)
 {
 	(void)state;
 	assert_int_equal(parse(LISTENER, "tcp:port=1,password=@/nonexistent/secret"),
-			 KD_ERR_INVALID);
+	                 KD_ERR_INVALID);
 	assert_non_null(
 	    strstr(error, "password=@/nonexistent/secret: cannot be read: No such file"));
 	assert_int_equal(parse(LISTENER, "tcp:port=1,password=@/"), KD_ERR_INVALID);
@@ -587,7 +587,7 @@ static void test_runtime_dir(void **state)
 	assert_int_equal(kcs_runtime_dir(dir, sizeof dir, error, sizeof error), KD_OK);
 	assert_string_equal(dir, "/run/user/1/kdsrv");
 	assert_int_equal(kcs_runtime_dir(small, sizeof small, error, sizeof error),
-			 KD_ERR_NOT_FOUND);
+	                 KD_ERR_NOT_FOUND);
 	assert_non_null(strstr(error, "XDG_RUNTIME_DIR is too long"));
 	for (int set = 0; set < 2; set++) {
 		if (set)
@@ -645,20 +645,18 @@ static void test_net_fields(void **state)
 	assert_int_equal(t.udp_port, 50000);
 	assert_string_equal(t.port, "");
 	assert_false(t.has_key);
-	assert_int_equal(kcs_parse_trans(&t, "net:port=1,key=@key file,target=lab", error,
-					 sizeof error),
-			 KD_OK);
+	assert_int_equal(
+	    kcs_parse_trans(&t, "net:port=1,key=@key file,target=lab", error, sizeof error), KD_OK);
 	assert_string_equal(t.key_file, "key file");
 	assert_string_equal(t.port, "lab");
 	assert_false(t.has_key);
-	assert_int_equal(kcs_parse_trans(&t, "net:port=1,key=3w5e11264sgsf.0.Z.10", error,
-					 sizeof error),
-			 KD_OK);
+	assert_int_equal(
+	    kcs_parse_trans(&t, "net:port=1,key=3w5e11264sgsf.0.Z.10", error, sizeof error), KD_OK);
 	assert_true(t.has_key);
 	assert_memory_equal(t.key,
-			    "\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0"
-			    "\x23\0\0\0\0\0\0\0\x24\0\0\0\0\0\0\0",
-			    KCS_KEY_LEN);
+	                    "\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0"
+	                    "\x23\0\0\0\0\0\0\0\x24\0\0\0\0\0\0\0",
+	                    KCS_KEY_LEN);
 	assert_string_equal(t.key_file, "");
 	kcs_wipe_trans(&t);
 	assert_false(t.has_key);
@@ -678,7 +676,8 @@ static void test_net_keys_stay_out_of_errors(void **state)
 		{ TRANS, "net:port=1,key=" WORD "..3.4", "net:key=: word 2 is empty" },
 		{ TRANS, "net:port=1,key=." WORD ".3.4", "net:key=: word 1 is empty" },
 		{ TRANS, "net:port=1,key=" WORD ".2.3.", "net:key=: word 4 is empty" },
-		{ TRANS, "net:port=1,key=" WORD ".3w5e11264sgsg.3.4", "net:key=: word 2 is too large" },
+		{ TRANS, "net:port=1,key=" WORD ".3w5e11264sgsg.3.4",
+		  "net:key=: word 2 is too large" },
 		{ TRANS, "net:port=1,key=" WORD "000000.2.3.4", "net:key=: word 1" },
 		{ TRANS, "net:port=1,key=" WORD "-.2.3.4", "word 1 has a character other than" },
 		{ TRANS, "net:port=1,key=0.0.0.0", "net:key=: all zero" },
@@ -743,14 +742,14 @@ static void test_net_key_from_environment(void **state)
 	assert_int_equal(c.trans.key[0], 5);
 	/* What is given counts more. */
 	assert_int_equal(kcs_parse_client(&c, "net:port=1,key=1.2.3.4", error, sizeof error),
-			 KD_OK);
+	                 KD_OK);
 	assert_int_equal(c.trans.key[0], 1);
 	/* That of a server is the server's to find. */
 	assert_int_equal(kcs_parse_client(&c,
-					  "kdsrv:server=@{tcp:server=lab,port=1},"
-					  "trans=@{net:port=50000}",
-					  error, sizeof error),
-			 KD_OK);
+	                                  "kdsrv:server=@{tcp:server=lab,port=1},"
+	                                  "trans=@{net:port=50000}",
+	                                  error, sizeof error),
+	                 KD_OK);
 	assert_false(c.trans.has_key);
 	setenv("KDSRV_NET_KEY", WORD, 1);
 	assert_int_equal(kcs_parse_trans(&t, "net:port=1", error, sizeof error), KD_OK);
@@ -766,15 +765,15 @@ static void test_net_key_from_environment(void **state)
 static void test_net_key_to_local_servers(void **state)
 {
 	static const char *const local[] = { "npipe:pipe=a", "tcp:server=127.0.0.1,port=1",
-					     "tcp:server=localhost,port=1",
-					     "tcp:server=[::1],port=1" };
+		                             "tcp:server=localhost,port=1",
+		                             "tcp:server=[::1],port=1" };
 	struct kcs_client c;
 	char text[160];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof local / sizeof local[0]; i++) {
 		snprintf(text, sizeof text, "kdsrv:server=@{%s},trans=@{net:port=1,key=1.2.3.4}",
-			 local[i]);
+		         local[i]);
 		if (kcs_parse_client(&c, text, error, sizeof error))
 			fail_msg("%s: %s", text, error);
 	}
