@@ -53,7 +53,7 @@ int kdd_fail_denied(struct kdd *d, const char *path)
 
 	if (stat(path, &st) < 0)
 		return kdd_fail(d, KD_ERR_DENIED,
-				"not permitted: no right to look into the directory of %s", path);
+		                "not permitted: no right to look into the directory of %s", path);
 
 	const struct passwd *user = getpwuid(st.st_uid);
 	const struct group *group = getgrgid(st.st_gid);
@@ -68,9 +68,9 @@ int kdd_fail_denied(struct kdd *d, const char *path)
 
 	bool group_helps = (st.st_mode & 060) == 060 && st.st_gid != 0;
 	return kdd_fail(d, KD_ERR_DENIED, "not permitted: %s is %s:%s %04o; %s%s", path, user_name,
-			group_name, (unsigned)st.st_mode & 07777,
-			group_helps ? "add yourself to group " : "ask its owner for read and write",
-			group_helps ? group_name : "");
+	                group_name, (unsigned)st.st_mode & 07777,
+	                group_helps ? "add yourself to group " : "ask its owner for read and write",
+	                group_helps ? group_name : "");
 }
 
 const char *kdd_file_kind(mode_t mode)

@@ -18,37 +18,37 @@
 
 /* What to open. Strings belong to the caller and must live until close. */
 struct kdd_params {
-	const char *port;        /* serial: device. stream: path or host */
-	unsigned baud;           /* serial: 0 means 115200 */
-	unsigned tcp_port;       /* stream: TCP port; 0 means port is a path */
-	const void *script;      /* fake: struct kdd_fake_script, see fake.h */
-	const char *holder;      /* who we are, in "held by ...": "kdsrv" */
-	const char *lock_dir;    /* serial: where lock files go, NULL: /var/lock */
+	const char *port;     /* serial: device. stream: path or host */
+	unsigned baud;        /* serial: 0 means 115200 */
+	unsigned tcp_port;    /* stream: TCP port; 0 means port is a path */
+	const void *script;   /* fake: struct kdd_fake_script, see fake.h */
+	const char *holder;   /* who we are, in "held by ...": "kdsrv" */
+	const char *lock_dir; /* serial: where lock files go, NULL: /var/lock */
 };
 
 enum kdd_status {
-	KDD_CONNECTING,          /* open succeeded, nothing can be sent yet */
+	KDD_CONNECTING, /* open succeeded, nothing can be sent yet */
 	KDD_UP,
-	KDD_GONE,                /* hung up; error has the reason. Only close
-	                          * and a new open help. */
+	KDD_GONE, /* hung up; error has the reason. Only close
+	           * and a new open help. */
 };
 
 struct kdd {
 	const struct kdd_ops *ops;
-	char error[256];         /* what went wrong, for a human: what happened,
-	                          * to what, what to do. No full stop at its
-	                          * end, no program name in front. */
-	char note[256];          /* set by a successful open when a log should
-	                          * know: a stale lock taken over. Else empty. */
+	char error[256]; /* what went wrong, for a human: what happened,
+	                  * to what, what to do. No full stop at its
+	                  * end, no program name in front. */
+	char note[256];  /* set by a successful open when a log should
+	                  * know: a stale lock taken over. Else empty. */
 };
 
 /* Every member is mandatory, except for a driver that the build left out:
  * that has name and help only, and the rest NULL. */
 struct kdd_ops {
-	const char *name;        /* "serial" */
-	const char *help;        /* one line */
-	size_t size;             /* of the driver's struct, which starts with a
-	                          * struct kdd; zeroed before open */
+	const char *name; /* "serial" */
+	const char *help; /* one line */
+	size_t size;      /* of the driver's struct, which starts with a
+	                   * struct kdd; zeroed before open */
 	/* KD_OK, or KD_ERR_BUSY (held by someone: error says by whom),
 	 * KD_ERR_DENIED, KD_ERR_NOT_FOUND, KD_ERR_INVALID (no tty, bad baud),
 	 * KD_ERR_NOMEM, KD_ERR_IO; error is filled for each. After a failure
@@ -87,8 +87,8 @@ bool kdd_is_built(const struct kdd_ops *ops);
 /* Allocates and opens. On failure returns the error, fills error[] and leaves
  * *out NULL. A driver left out by configure gives KD_ERR_UNSUPPORTED and says
  * which configure option brings it back. */
-int kdd_open(struct kdd **out, const struct kdd_ops *ops, const struct kdd_params *p,
-             char *error, size_t error_cap);
+int kdd_open(struct kdd **out, const struct kdd_ops *ops, const struct kdd_params *p, char *error,
+             size_t error_cap);
 /* Closes and frees; NULL is fine. */
 void kdd_close(struct kdd *d);
 

@@ -124,12 +124,12 @@ static ssize_t script_mismatch(struct fake *f, const uint8_t *buf, size_t len, s
 
 	if (s && s->kind == KDD_FAKE_EXPECT)
 		kdd_fail(&f->base, KD_ERR_GONE,
-			 "script step %zu: byte %zu sent is 0x%02x, expected 0x%02x", f->step,
-			 f->offset, buf[at], ((const uint8_t *)s->data)[f->offset]);
+		         "script step %zu: byte %zu sent is 0x%02x, expected 0x%02x", f->step,
+		         f->offset, buf[at], ((const uint8_t *)s->data)[f->offset]);
 	else
 		kdd_fail(&f->base, KD_ERR_GONE,
-			 "script step %zu: %zu bytes sent, the first 0x%02x, but none expected",
-			 f->step, len - at, buf[at]);
+		         "script step %zu: %zu bytes sent, the first 0x%02x, but none expected",
+		         f->step, len - at, buf[at]);
 	return fake_gone(f);
 }
 
@@ -294,10 +294,10 @@ static int fake_open(struct kdd *d, const struct kdd_params *params)
 
 	if (script->open_error)
 		return kdd_fail(d, script->open_error, "%s",
-				script->open_text ? script->open_text : "failed by the script");
+		                script->open_text ? script->open_text : "failed by the script");
 	if (p && p->end[script->pipe_end])
 		return kdd_fail(d, KD_ERR_BUSY, "busy, end %u of the pipe is open already",
-				script->pipe_end);
+		                script->pipe_end);
 	f->script = script;
 	f->can_recv = KD_FAULTY("eventfd", EMFILE, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	if (f->can_recv < 0)

@@ -31,22 +31,22 @@ struct kdd_fake_step {
 	enum kdd_fake_kind kind;
 	const void *data;
 	size_t len;
-	unsigned times;          /* REPLY, FULL */
-	bool join;               /* REPLY: one recv may give the end of this and
-	                          * the start of the next REPLY */
+	unsigned times; /* REPLY, FULL */
+	bool join;      /* REPLY: one recv may give the end of this and
+	                 * the start of the next REPLY */
 };
 
 struct kdd_fake_pipe;
 
 struct kdd_fake_script {
-	int open_error;          /* not KD_OK: open fails with it */
-	const char *open_text;   /* and this text */
-	size_t recv_max;         /* most that one recv gives, 0: any: splits */
-	size_t send_max;         /* most that one send takes, 0: any */
+	int open_error;        /* not KD_OK: open fails with it */
+	const char *open_text; /* and this text */
+	size_t recv_max;       /* most that one recv gives, 0: any: splits */
+	size_t send_max;       /* most that one send takes, 0: any */
 	const struct kdd_fake_step *steps;
 	size_t nsteps;
-	struct kdd_fake_pipe *pipe;  /* instead of steps */
-	unsigned pipe_end;           /* 0 or 1 */
+	struct kdd_fake_pipe *pipe; /* instead of steps */
+	unsigned pipe_end;          /* 0 or 1 */
 };
 
 /* s is a string literal; its NUL does not count. */

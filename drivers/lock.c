@@ -54,7 +54,7 @@ static int fail_held_by(struct kdd *d, const struct kdd_holder *who, const char 
 	const char *name = who->pid == getpid() && self ? self : who->name;
 
 	return kdd_fail(d, KD_ERR_BUSY, "busy, held by %s (pid %ld)", name[0] ? name : "a process",
-			(long)who->pid);
+	                (long)who->pid);
 }
 
 /* ---- who has a device open -------------------------------------------- */
@@ -76,7 +76,7 @@ static bool process_has_open(pid_t pid, dev_t rdev, int own_fd)
 		if (pid == getpid() && atoi(e->d_name) == own_fd)
 			continue;
 		found = fstatat(dirfd(dir), e->d_name, &st, 0) == 0 && S_ISCHR(st.st_mode) &&
-			st.st_rdev == rdev;
+		        st.st_rdev == rdev;
 	}
 	closedir(dir);
 	return found;
@@ -162,7 +162,7 @@ static enum obstacle examine(const char *path, pid_t *pid, int *fd)
 	char text[64] = "";
 
 	*fd = KD_FAULTY("open lock", EMFILE,
-			open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+	                open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
 	if (*fd < 0)
 		return errno == ENOENT ? OBSTACLE_NONE : OBSTACLE_UNKNOWN;
 	enum obstacle found = OBSTACLE_UNKNOWN;
@@ -243,7 +243,7 @@ static int make_file(struct kdd_lock *lock, const char *dir, const char *path, i
 }
 
 static int take_once(struct kdd_lock *lock, struct kdd *d, const char *dir, const char *path,
-		     const char *self)
+                     const char *self)
 {
 	struct kdd_holder who = { .pid = 0 };
 	int fd, error_number;
@@ -251,7 +251,7 @@ static int take_once(struct kdd_lock *lock, struct kdd *d, const char *dir, cons
 	if (make_file(lock, dir, path, &error_number) == KD_OK) {
 		if (error_number)
 			snprintf(d->note, sizeof(d->note), "no lock file in %.100s: %s", dir,
-				 strerror(error_number));
+			         strerror(error_number));
 		else
 			snprintf(lock->path, sizeof(lock->path), "%s", path);
 		return KD_OK;
@@ -269,19 +269,19 @@ static int take_once(struct kdd_lock *lock, struct kdd *d, const char *dir, cons
 
 		close(fd);
 		snprintf(d->note, sizeof(d->note), "%s the stale lock file %.100s of process %ld",
-			 removed ? "took over" : "ignored, but could not remove,", path,
-			 (long)who.pid);
+		         removed ? "took over" : "ignored, but could not remove,", path,
+		         (long)who.pid);
 		return removed ? KD_ERR_AGAIN : KD_OK;
 	}
 	}
 	return kdd_fail(d, KD_ERR_BUSY,
-			"busy, locked by %.100s, which names no process; remove that file if "
-			"nothing uses the port",
-			path);
+	                "busy, locked by %.100s, which names no process; remove that file if "
+	                "nothing uses the port",
+	                path);
 }
 
 int kdd_lock_take(struct kdd_lock *lock, struct kdd *d, const char *dir, const char *device,
-		  const char *self)
+                  const char *self)
 {
 	const char *slash = strrchr(device, '/');
 	const char *name = slash ? slash + 1 : device;

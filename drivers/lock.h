@@ -13,18 +13,18 @@
 #include "drivers/driver.h"
 
 #define KDD_LOCK_DIR      "/var/lock"
-#define KDD_LOCK_PATH_CAP 512   /* of a lock file's name, with its NUL */
+#define KDD_LOCK_PATH_CAP 512 /* of a lock file's name, with its NUL */
 
 struct kdd_holder {
-	pid_t pid;                  /* 0: unknown */
-	char name[64];              /* of the program; "" when unknown */
+	pid_t pid;     /* 0: unknown */
+	char name[64]; /* of the program; "" when unknown */
 };
 
 struct kdd_lock {
 	char path[KDD_LOCK_PATH_CAP]; /* empty: no lock file is held */
 	dev_t dev;
 	ino_t ino;
-	struct kdd_lock *next;      /* of those that this process holds */
+	struct kdd_lock *next; /* of those that this process holds */
 };
 
 /* Locks device ("/dev/ttyS0", not a symbolic link to it) in dir. Where dir

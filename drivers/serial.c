@@ -74,7 +74,7 @@ static int serial_fail_path(struct serial *s, const char *port)
 		    &s->base, KD_ERR_NOT_FOUND,
 		    "no such device: %s; check the name, and the cable of a USB adapter", port);
 	return kdd_fail(&s->base, kdd_err_of_errno(errno), "cannot find %s: %s", port,
-			strerror(errno));
+	                strerror(errno));
 }
 
 /* Follows links like /dev/serial/by-id/... and refuses what is no serial port
@@ -93,10 +93,10 @@ static int serial_resolve(struct serial *s, const char *port)
 		return KD_OK;
 	if (S_ISCHR(st.st_mode) && kdd_is_pty(st.st_rdev))
 		return kdd_fail(&s->base, KD_ERR_INVALID,
-				"%s is a pty and no serial port: use com:pipe,port=%s", s->device,
-				s->device);
+		                "%s is a pty and no serial port: use com:pipe,port=%s", s->device,
+		                s->device);
 	return kdd_fail(&s->base, KD_ERR_INVALID, "%s is %s, not a serial port%s", s->device,
-			kdd_file_kind(st.st_mode), S_ISSOCK(st.st_mode) ? ": use com:pipe" : "");
+	                kdd_file_kind(st.st_mode), S_ISSOCK(st.st_mode) ? ": use com:pipe" : "");
 }
 
 static int serial_fail_open(struct serial *s)
@@ -116,10 +116,10 @@ static int serial_fail_open(struct serial *s)
 	case ENODEV:
 	case EIO:
 		return kdd_fail(&s->base, KD_ERR_NOT_FOUND, "no hardware behind %s (%s)", s->device,
-				strerror(error));
+		                strerror(error));
 	}
 	return kdd_fail(&s->base, kdd_err_of_errno(error), "cannot open %s: %s", s->device,
-			strerror(error));
+	                strerror(error));
 }
 
 /* Learns how the port is set. */
@@ -129,15 +129,15 @@ static int serial_save(struct serial *s, int fd)
 		if (errno == EIO)
 			return serial_fail_open(s);
 		return kdd_fail(&s->base, KD_ERR_INVALID, "%s is not a tty (%s)", s->device,
-				strerror(errno));
+		                strerror(errno));
 	}
 	if (KD_FAULTY("TIOCMGET", EIO, ioctl(fd, TIOCMGET, &s->old_lines)) < 0) {
 		if (errno == EIO)
 			return serial_fail_open(s);
 		return kdd_fail(&s->base, KD_ERR_INVALID,
-				"%s has no modem lines, so it is no serial port: use "
-				"com:pipe,port=%s",
-				s->device, s->device);
+		                "%s has no modem lines, so it is no serial port: use "
+		                "com:pipe,port=%s",
+		                s->device, s->device);
 	}
 	return KD_OK;
 }
@@ -147,7 +147,7 @@ static int serial_probe(struct serial *s, int *out)
 {
 	struct stat st;
 	int fd = KD_FAULTY("open tty", EMFILE,
-			   open(s->device, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
+	                   open(s->device, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC));
 
 	if (fd < 0)
 		return serial_fail_open(s);
@@ -156,7 +156,7 @@ static int serial_probe(struct serial *s, int *out)
 		err = serial_fail_open(s);
 	else if (!S_ISCHR(st.st_mode))
 		err = kdd_fail(&s->base, KD_ERR_INVALID, "%s is %s, not a serial port", s->device,
-			       kdd_file_kind(st.st_mode));
+		               kdd_file_kind(st.st_mode));
 	else if (KD_FAULTY("flock", EWOULDBLOCK, flock(fd, LOCK_EX | LOCK_NB)) < 0)
 		err = kdd_fail_busy(&s->base, st.st_rdev, fd, s->self);
 	else
@@ -234,7 +234,7 @@ static void serial_restore_latency(struct serial *s)
 static int serial_fail_setting(struct serial *s, const char *what)
 {
 	return kdd_fail(&s->base, errno == EINVAL ? KD_ERR_INVALID : KD_ERR_IO,
-			"%s: cannot set %s: %s", s->device, what, strerror(errno));
+	                "%s: cannot set %s: %s", s->device, what, strerror(errno));
 }
 
 /* A UART may say yes to a speed it does not have, and run at another one. */
@@ -245,7 +245,7 @@ static int serial_set_baud(struct serial *s, unsigned baud)
 	if (baud > INT_MAX ||
 	    KD_FAULTY("set baud", EINVAL, (int)sp_set_baudrate(s->port, (int)baud)) < 0)
 		return kdd_fail(&s->base, KD_ERR_INVALID, "%s: baud=%u is refused by the port: %s",
-				s->device, baud, baud > INT_MAX ? "too large" : strerror(errno));
+		                s->device, baud, baud > INT_MAX ? "too large" : strerror(errno));
 	if (KD_FAULTY("read baud", EIO, ioctl(s->fd, TCGETS2, &now)) < 0)
 		return serial_fail_setting(s, "baud");
 	/* Dividers seldom hit a speed exactly; a UART tolerates some 2 %. */
@@ -311,7 +311,7 @@ static int serial_attach(struct serial *s)
 	if (err != SP_OK)
 		return serial_fail_library(s, err);
 	err = kd_fault("sp_open") ? (errno = EMFILE, SP_ERR_FAIL)
-				  : sp_open(s->port, SP_MODE_READ_WRITE);
+	                          : sp_open(s->port, SP_MODE_READ_WRITE);
 	if (err != SP_OK) {
 		int failure = serial_fail_library(s, err);
 
@@ -358,7 +358,7 @@ static int serial_open(struct kdd *d, const struct kdd_params *p)
 	if (err)
 		return err;
 	err = kdd_lock_take(&s->lock, d, p->lock_dir ? p->lock_dir : KDD_LOCK_DIR, s->device,
-			    s->self);
+	                    s->self);
 	if (err)
 		return err;
 	err = serial_probe(s, &probe);

@@ -78,13 +78,13 @@ static int stream_fail_connect(struct stream *s, int error)
 	switch (error) {
 	case ECONNREFUSED:
 		return kdd_fail(&s->base, err, "connection refused: nobody listens on %s port %u",
-				s->port, s->tcp_port);
+		                s->port, s->tcp_port);
 	case ETIMEDOUT:
 		return kdd_fail(&s->base, err, "no answer from %s port %u within %d s", s->port,
-				s->tcp_port, CONNECT_TIMEOUT_MS / 1000);
+		                s->tcp_port, CONNECT_TIMEOUT_MS / 1000);
 	default:
 		return kdd_fail(&s->base, err, "cannot connect to %s port %u: %s", s->port,
-				s->tcp_port, strerror(error));
+		                s->tcp_port, strerror(error));
 	}
 }
 
@@ -112,7 +112,7 @@ static void stream_tune(int fd)
 
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		setsockopt(fd, options[i].level, options[i].name, &options[i].value,
-			   sizeof(options[i].value));
+		           sizeof(options[i].value));
 }
 
 /* Begins to connect to the next address that takes it. error is why the one
@@ -126,7 +126,7 @@ static int stream_try_next(struct stream *s, int error)
 		s->next = a->ai_next;
 		s->fd =
 		    KD_FAULTY("socket", EMFILE,
-			      socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+		              socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 		if (s->fd < 0) {
 			error = errno;
 			continue;
@@ -134,7 +134,7 @@ static int stream_try_next(struct stream *s, int error)
 		stream_tune(s->fd);
 		/* Even a connect that is through at once is finished by service. */
 		if (KD_FAULTY("connect", ENETUNREACH, connect(s->fd, a->ai_addr, a->ai_addrlen)) ==
-			0 ||
+		        0 ||
 		    errno == EINPROGRESS) {
 			s->status = KDD_CONNECTING;
 			s->deadline_ms = monotonic_ms() + CONNECT_TIMEOUT_MS;
@@ -168,7 +168,7 @@ static void stream_finish_connect(struct stream *s)
 
 	if (poll(&fd, 1, 0) > 0) {
 		if (KD_FAULTY("SO_ERROR", ENOBUFS,
-			      getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len)) < 0)
+		              getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len)) < 0)
 			error = errno;
 		else if (error == 0 && stream_is_self(s->fd))
 			error = ECONNREFUSED;
@@ -186,21 +186,21 @@ static void stream_finish_connect(struct stream *s)
 static int stream_open_tcp(struct stream *s)
 {
 	const struct addrinfo hints = { .ai_family = AF_UNSPEC,
-					.ai_socktype = SOCK_STREAM,
-					.ai_flags = AI_NUMERICSERV };
+		                        .ai_socktype = SOCK_STREAM,
+		                        .ai_flags = AI_NUMERICSERV };
 	char service[16];
 
 	if (s->tcp_port > 65535)
 		return kdd_fail(&s->base, KD_ERR_INVALID, "TCP port %u: allowed is 1 to 65535",
-				s->tcp_port);
+		                s->tcp_port);
 	snprintf(service, sizeof(service), "%u", s->tcp_port);
 	int err = kd_fault("getaddrinfo") ? EAI_MEMORY
-					  : getaddrinfo(s->port, service, &hints, &s->addresses);
+	                                  : getaddrinfo(s->port, service, &hints, &s->addresses);
 	if (err == EAI_MEMORY)
 		return kdd_fail(&s->base, KD_ERR_NOMEM, "out of memory");
 	if (err)
 		return kdd_fail(&s->base, KD_ERR_NOT_FOUND, "cannot resolve host %s: %s", s->port,
-				gai_strerror(err));
+		                gai_strerror(err));
 	s->next = s->addresses;
 	err = stream_try_next(s, 0);
 	if (err)
@@ -221,7 +221,7 @@ static int stream_fail_unix(struct stream *s, int error)
 		    s->port);
 	case EAGAIN:
 		return kdd_fail(&s->base, KD_ERR_BUSY,
-				"busy: too many connections wait on %s already", s->port);
+		                "busy: too many connections wait on %s already", s->port);
 	case EPROTOTYPE:
 		return kdd_fail(&s->base, KD_ERR_INVALID, "%s is not a stream socket", s->port);
 	case EACCES:
@@ -229,7 +229,7 @@ static int stream_fail_unix(struct stream *s, int error)
 		return kdd_fail_denied(&s->base, s->port);
 	default:
 		return kdd_fail(&s->base, kdd_err_of_errno(error), "cannot connect to %s: %s",
-				s->port, strerror(error));
+		                s->port, strerror(error));
 	}
 }
 
@@ -241,11 +241,11 @@ static int stream_open_unix(struct stream *s, int path_fd)
 
 	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", path_fd);
 	s->fd = KD_FAULTY("socket", EMFILE,
-			  socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+	                  socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 	int error = 0;
 	if (s->fd < 0 ||
 	    KD_FAULTY("connect", ECONNREFUSED,
-		      connect(s->fd, (struct sockaddr *)&address, sizeof(address))) < 0)
+	              connect(s->fd, (struct sockaddr *)&address, sizeof(address))) < 0)
 		error = errno;
 	close(path_fd);
 	if (error) {
@@ -264,9 +264,9 @@ static int stream_fail_tty(struct stream *s, int error)
 		return kdd_fail_denied(&s->base, s->port);
 	if (error == EIO || error == ENXIO)
 		return kdd_fail(&s->base, KD_ERR_NOT_FOUND, "nothing is behind %s (%s)", s->port,
-				strerror(error));
+		                strerror(error));
 	return kdd_fail(&s->base, kdd_err_of_errno(error), "cannot open %s: %s", s->port,
-			strerror(error));
+	                strerror(error));
 }
 
 static int stream_set_raw(struct stream *s)
@@ -306,7 +306,7 @@ static int stream_open_tty(struct stream *s, int path_fd, dev_t rdev, const char
 	close(path_fd);
 	if (s->fd < 0)
 		return error == EBUSY ? kdd_fail_busy(&s->base, rdev, -1, self)
-				      : stream_fail_tty(s, error);
+		                      : stream_fail_tty(s, error);
 	int err;
 	if (KD_FAULTY("flock", EWOULDBLOCK, flock(s->fd, LOCK_EX | LOCK_NB)) < 0)
 		err = kdd_fail_busy(&s->base, rdev, s->fd, self);
@@ -349,7 +349,7 @@ static int stream_open_path(struct stream *s, const char *self)
 			    "path",
 			    s->port);
 		return kdd_fail(&s->base, kdd_err_of_errno(errno), "cannot look at %s: %s", s->port,
-				strerror(errno));
+		                strerror(errno));
 	}
 	if (KD_FAULTY("fstat", EIO, fstat(path_fd, &st)) < 0)
 		err = stream_fail_tty(s, errno);
@@ -359,8 +359,8 @@ static int stream_open_path(struct stream *s, const char *self)
 		return stream_open_tty(s, path_fd, st.st_rdev, self);
 	else
 		err = kdd_fail(&s->base, KD_ERR_INVALID,
-			       "%s is %s; allowed are a Unix socket and a tty", s->port,
-			       kdd_file_kind(st.st_mode));
+		               "%s is %s; allowed are a Unix socket and a tty", s->port,
+		               kdd_file_kind(st.st_mode));
 	close(path_fd);
 	return err;
 }
@@ -424,7 +424,7 @@ static ssize_t stream_send(struct kdd *d, const uint8_t *buf, size_t len)
 		return 0;
 	ssize_t n =
 	    KD_FAULTY("write", EPIPE,
-		      s->is_tty ? write(s->fd, buf, len) : send(s->fd, buf, len, MSG_NOSIGNAL));
+	              s->is_tty ? write(s->fd, buf, len) : send(s->fd, buf, len, MSG_NOSIGNAL));
 	if (n >= 0)
 		return n;
 	if (errno == EAGAIN || errno == EINTR)

@@ -39,13 +39,13 @@ bool kdd_is_built(const struct kdd_ops *ops)
 }
 
 int kdd_open(struct kdd **out, const struct kdd_ops *ops, const struct kdd_params *p, char *error,
-	     size_t error_cap)
+             size_t error_cap)
 {
 	*out = NULL;
 	if (!kdd_is_built(ops)) {
 		snprintf(error, error_cap,
-			 "the %s driver was left out of this build (configure --with-%s)",
-			 ops->name, ops->name);
+		         "the %s driver was left out of this build (configure --with-%s)",
+		         ops->name, ops->name);
 		return KD_ERR_UNSUPPORTED;
 	}
 

@@ -11,7 +11,6 @@
 
 #include <string.h>
 
-
 #define TEMPORARY KD_MAX_BREAKPOINTS
 
 int kd_bp_add(struct kd_target *t, uint64_t address, unsigned *number)

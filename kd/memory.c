@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <string.h>
 
-
 struct sink {
 	uint64_t address;
 	uint8_t *buf;

@@ -14,26 +14,26 @@
 #include "kdproto/bytes.h"
 #include "kdproto/err.h"
 
-#define KDP_HEADER_LEN   16
-#define KDP_MAX_PAYLOAD  4000  /* largest ByteCount that any KD peer sends */
-#define KDP_TRAILER      0xAA
-#define KDP_TRAILER_LEN  1
-#define KDP_MAX_FRAME    (KDP_HEADER_LEN + KDP_MAX_PAYLOAD + KDP_TRAILER_LEN)
-#define KDP_BREAK_IN     0x62  /* one unframed byte */
+#define KDP_HEADER_LEN     16
+#define KDP_MAX_PAYLOAD    4000 /* largest ByteCount that any KD peer sends */
+#define KDP_TRAILER        0xAA
+#define KDP_TRAILER_LEN    1
+#define KDP_MAX_FRAME      (KDP_HEADER_LEN + KDP_MAX_PAYLOAD + KDP_TRAILER_LEN)
+#define KDP_BREAK_IN       0x62 /* one unframed byte */
 
-#define KDP_LEADER_DATA     0x30303030u
-#define KDP_LEADER_CONTROL  0x69696969u
+#define KDP_LEADER_DATA    0x30303030u
+#define KDP_LEADER_CONTROL 0x69696969u
 
 enum kdp_type {
 	KDP_UNUSED = 0,
-	KDP_STATE_CHANGE32 = 1,   /* obsolete */
+	KDP_STATE_CHANGE32 = 1, /* obsolete */
 	KDP_STATE_MANIPULATE = 2,
 	KDP_DEBUG_IO = 3,
-	KDP_ACKNOWLEDGE = 4,      /* control */
-	KDP_RESEND = 5,           /* control */
-	KDP_RESET = 6,            /* control */
+	KDP_ACKNOWLEDGE = 4, /* control */
+	KDP_RESEND = 5,      /* control */
+	KDP_RESET = 6,       /* control */
 	KDP_STATE_CHANGE64 = 7,
-	KDP_POLL_BREAKIN = 8,     /* never on the wire */
+	KDP_POLL_BREAKIN = 8, /* never on the wire */
 	KDP_TRACE_IO = 9,
 	KDP_CONTROL_REQUEST = 10,
 	KDP_FILE_IO = 11,
@@ -41,9 +41,9 @@ enum kdp_type {
 };
 
 struct kdp_frame {
-	uint16_t type;            /* enum kdp_type */
-	uint32_t id;              /* PacketId; meaningless in RESEND and RESET */
-	struct kdp_span payload;  /* empty in control packets */
+	uint16_t type;           /* enum kdp_type */
+	uint32_t id;             /* PacketId; meaningless in RESEND and RESET */
+	struct kdp_span payload; /* empty in control packets */
 };
 
 /* True for ACKNOWLEDGE, RESEND and RESET. */
@@ -77,20 +77,20 @@ long kdp_frame_decode(struct kdp_frame *out, struct kdp_span in, bool trailer);
  * first byte, so a cut packet never swallows the good one that follows. */
 struct kdp_scanner {
 	uint8_t buf[KDP_MAX_FRAME];
-	size_t used, have;    /* bytes still to look at: buf[used..have) */
-	size_t inside;        /* so many of them belong to a rejected packet */
+	size_t used, have; /* bytes still to look at: buf[used..have) */
+	size_t inside;     /* so many of them belong to a rejected packet */
 	bool trailer;
-	uint64_t garbage;     /* bytes skipped since init */
-	uint64_t printable;   /* of those: text, so plain debug output perhaps */
-	uint64_t bad_frames;  /* KDP_SCAN_BAD results */
+	uint64_t garbage;    /* bytes skipped since init */
+	uint64_t printable;  /* of those: text, so plain debug output perhaps */
+	uint64_t bad_frames; /* KDP_SCAN_BAD results */
 };
 
 enum kdp_scan {
-	KDP_SCAN_MORE,    /* all input consumed, no packet complete */
-	KDP_SCAN_FRAME,   /* *out filled, valid until the next scanner call */
-	KDP_SCAN_BAD,     /* a plausible packet failed its checksum or trailer */
-	KDP_SCAN_BREAK,   /* a break-in byte outside any packet, a rejected one
-	                   * included: its payload may hold the same byte */
+	KDP_SCAN_MORE,  /* all input consumed, no packet complete */
+	KDP_SCAN_FRAME, /* *out filled, valid until the next scanner call */
+	KDP_SCAN_BAD,   /* a plausible packet failed its checksum or trailer */
+	KDP_SCAN_BREAK, /* a break-in byte outside any packet, a rejected one
+	                 * included: its payload may hold the same byte */
 };
 
 void kdp_scan_init(struct kdp_scanner *s, bool trailer);

@@ -106,7 +106,7 @@ bool kdp_link_can_send(const struct kdp_link *l)
 }
 
 int kdp_link_send(struct kdp_link *l, uint16_t type, struct kdp_span payload, unsigned flags,
-		  int64_t now_ms)
+                  int64_t now_ms)
 {
 	struct kdp_frame f = { .type = type, .payload = payload };
 	int err = kdp_frame_check(&f);
@@ -485,10 +485,10 @@ static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_
 	if (l->role == KDP_HOST)
 		note_reply(l, f->type);
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_DATA,
-					  .type = f->type,
-					  .id = f->id,
-					  .sync = sync,
-					  .payload = f->payload });
+	                                  .type = f->type,
+	                                  .id = f->id,
+	                                  .sync = sync,
+	                                  .payload = f->payload });
 }
 
 size_t kdp_link_feed(struct kdp_link *l, struct kdp_span in, int64_t now_ms)

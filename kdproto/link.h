@@ -24,9 +24,9 @@
 
 #include "kdproto/frame.h"
 
-#define KDP_ID_FIRST  0x80800000u
-#define KDP_ID_SYNC   0x00000800u  /* "I have started again; so must you" */
-#define KDP_NEVER     INT64_MAX
+#define KDP_ID_FIRST 0x80800000u
+#define KDP_ID_SYNC  0x00000800u /* "I have started again; so must you" */
+#define KDP_NEVER    INT64_MAX
 
 enum kdp_role { KDP_HOST, KDP_TARGET };
 
@@ -56,42 +56,42 @@ extern const struct kdp_link_rules kdp_rules_com;
 struct kdp_link_config {
 	enum kdp_role role;
 	const struct kdp_link_rules *rules;
-	uint32_t ack_ms;   /* 0: as the rules say */
-	uint32_t resets;   /* RESETs in one synchronisation, those that data
-	                    * from the target calls for aside; 0: unlimited */
+	uint32_t ack_ms; /* 0: as the rules say */
+	uint32_t resets; /* RESETs in one synchronisation, those that data
+	                  * from the target calls for aside; 0: unlimited */
 };
 
 enum kdp_event_kind {
-	KDP_EV_DATA,      /* a packet for you: type, payload; sync is true when
-	                   * it carried the sync flag: the target has started
-	                   * over, everything known of it is stale */
-	KDP_EV_ACKED,     /* what kdp_link_send took has arrived */
-	KDP_EV_RESET,     /* ids are back at the start. answered: it was our own
-	                   * RESET; otherwise what a host was sending is dropped.
-	                   * Target: repeat the pending packet (a packet still
-	                   * unacknowledged is repeated by the link) */
-	KDP_EV_RESEND,    /* target only, and only when nothing is pending: the
-	                   * host asks for the current event again */
-	KDP_EV_BREAK_IN,  /* target only */
-	KDP_EV_LOST,      /* host: no ACK, or no answer to RESET, after all tries.
-	                   * What was being sent is dropped. */
-	KDP_EV_GAVE_UP,   /* target: an abandonable packet was dropped, the
-	                   * debugger is not present */
+	KDP_EV_DATA,     /* a packet for you: type, payload; sync is true when
+	                  * it carried the sync flag: the target has started
+	                  * over, everything known of it is stale */
+	KDP_EV_ACKED,    /* what kdp_link_send took has arrived */
+	KDP_EV_RESET,    /* ids are back at the start. answered: it was our own
+	                  * RESET; otherwise what a host was sending is dropped.
+	                  * Target: repeat the pending packet (a packet still
+	                  * unacknowledged is repeated by the link) */
+	KDP_EV_RESEND,   /* target only, and only when nothing is pending: the
+	                  * host asks for the current event again */
+	KDP_EV_BREAK_IN, /* target only */
+	KDP_EV_LOST,     /* host: no ACK, or no answer to RESET, after all tries.
+	                  * What was being sent is dropped. */
+	KDP_EV_GAVE_UP,  /* target: an abandonable packet was dropped, the
+	                  * debugger is not present */
 };
 
 struct kdp_event {
 	enum kdp_event_kind kind;
-	uint16_t type;            /* DATA, GAVE_UP: packet type */
-	uint32_t id;              /* DATA: PacketId as received */
-	bool sync;                /* DATA */
-	bool answered;            /* RESET */
-	struct kdp_span payload;  /* DATA: valid until the next link call */
+	uint16_t type;           /* DATA, GAVE_UP: packet type */
+	uint32_t id;             /* DATA: PacketId as received */
+	bool sync;               /* DATA */
+	bool answered;           /* RESET */
+	struct kdp_span payload; /* DATA: valid until the next link call */
 };
 
 /* Counters since kdp_link_init. */
 struct kdp_link_stats {
 	uint64_t rx_data, rx_dup, rx_bad, rx_resend, rx_reset;
-	uint64_t rx_early;    /* set aside unacknowledged: it will come again */
+	uint64_t rx_early; /* set aside unacknowledged: it will come again */
 	uint64_t tx_data, tx_repeat, tx_ack, tx_resend, tx_reset, tx_break;
 	uint64_t lost;
 };
@@ -133,45 +133,48 @@ struct kdp_link {
 	struct kdp_link_stats stats;
 
 	/* Receiving. */
-	uint32_t rx_id;            /* expected next */
-	bool rx_any;               /* host, before the first contact or after a
-	                            * RESET without answer: any legal id will do */
-	bool want_resend;          /* a bad packet was seen, no good one since */
-	int64_t fed_ms;            /* when bytes came last */
+	uint32_t rx_id;   /* expected next */
+	bool rx_any;      /* host, before the first contact or after a
+	                   * RESET without answer: any legal id will do */
+	bool want_resend; /* a bad packet was seen, no good one since */
+	int64_t fed_ms;   /* when bytes came last */
 	/* The last packet accepted, for when its id does not tell a copy of it
 	 * from a new one. */
-	bool last_sync;            /* it had the flag; nothing of ours was
-	                            * acknowledged since */
-	bool maybe_copy;           /* the ids began anew since */
+	bool last_sync;  /* it had the flag; nothing of ours was
+	                  * acknowledged since */
+	bool maybe_copy; /* the ids began anew since */
 	uint16_t last_type;
 	size_t last_len;
-	int64_t last_ms;           /* when it, or a copy of it, came */
+	int64_t last_ms; /* when it, or a copy of it, came */
 	uint8_t last[KDP_MAX_PAYLOAD];
 
 	/* Sending. */
 	enum kdp_tx_state tx_state;
 	uint32_t tx_id;
-	uint32_t tx_tries;         /* transmissions since the packet or RESET
-	                            * was new, those asked for by RESEND aside */
+	uint32_t tx_tries; /* transmissions since the packet or RESET
+	                    * was new, those asked for by RESEND aside */
 	uint32_t tx_resends;
-	bool contact;              /* has heard a packet */
-	bool sync_open;            /* target: a packet with the flag went out and
-	                            * none was acknowledged: the host may use
-	                            * its old ids or new ones */
-	bool abandonable;          /* the pending packet may be dropped */
-	bool repeated;             /* the pending packet was transmitted once */
-	unsigned replies_due;      /* host: so many may still come */
-	bool reply_proves;         /* the next reply is for the pending packet */
+	bool contact;         /* has heard a packet */
+	bool sync_open;       /* target: a packet with the flag went out and
+	                       * none was acknowledged: the host may use
+	                       * its old ids or new ones */
+	bool abandonable;     /* the pending packet may be dropped */
+	bool repeated;        /* the pending packet was transmitted once */
+	unsigned replies_due; /* host: so many may still come */
+	bool reply_proves;    /* the next reply is for the pending packet */
 	uint16_t tx_type;
-	int64_t deadline_ms;       /* for the state */
-	int64_t hold_ms;           /* no data and no RESET before this, or
-	                            * KDP_NEVER: no such wait */
-	bool reset_open;           /* a RESET of ours found no answer so far */
-	int64_t reset_sent_ms;     /* further answers to it are no news */
+	int64_t deadline_ms;   /* for the state */
+	int64_t hold_ms;       /* no data and no RESET before this, or
+	                        * KDP_NEVER: no such wait */
+	bool reset_open;       /* a RESET of ours found no answer so far */
+	int64_t reset_sent_ms; /* further answers to it are no news */
 	bool send_data, send_reset, send_break;
-	size_t data_len;           /* payload bytes of the pending packet */
+	size_t data_len; /* payload bytes of the pending packet */
 	uint8_t data[KDP_MAX_PAYLOAD];
-	struct { uint16_t type; uint32_t id; } control[KDP_CONTROL_QUEUE];
+	struct {
+		uint16_t type;
+		uint32_t id;
+	} control[KDP_CONTROL_QUEUE];
 	unsigned control_count;
 	uint8_t out[KDP_MAX_FRAME]; /* the packet being transmitted */
 	size_t out_len, out_sent;
@@ -190,7 +193,7 @@ size_t kdp_link_feed(struct kdp_link *l, struct kdp_span in, int64_t now_ms);
 /* The next event, or false. */
 bool kdp_link_next(struct kdp_link *l, struct kdp_event *ev, int64_t now_ms);
 
-#define KDP_SEND_ABANDON 1u  /* target: may be dropped when no host answers */
+#define KDP_SEND_ABANDON 1u /* target: may be dropped when no host answers */
 
 /* Sends one data packet. The payload is copied.
  * KD_ERR_BUSY: one is pending, or a RESET is out; wait for its event.

@@ -15,6 +15,7 @@
 
 enum { REPLY = 1, RESUMES = 2 };
 
+/* clang-format off */
 #define API(number, api_shape, flags, api_name)                                                    \
 	[(number) - KDP_READ_VIRTUAL_MEMORY] = {                                                   \
 		.api = (number),                                                                   \
@@ -270,6 +271,7 @@ static const struct field custom_fields[] = {
 };
 
 static const struct field partition_fields[] = { FIELD(0x10, partition.partition), END };
+/* clang-format on */
 
 static const struct field *continue2_layout(uint16_t machine)
 {

@@ -45,7 +45,7 @@ enum kdp_new_state {
 struct kdp_exception {
 	uint32_t code, flags;
 	uint64_t record, address;
-	uint32_t nparams;          /* 0..15; a larger count is cut */
+	uint32_t nparams; /* 0..15; a larger count is cut */
 	uint64_t params[15];
 	bool first_chance;
 };
@@ -54,7 +54,7 @@ struct kdp_load_symbols {
 	uint64_t base, process_id;
 	uint32_t checksum, image_size;
 	bool unload;
-	struct kdp_span path;      /* without its NUL */
+	struct kdp_span path; /* without its NUL */
 };
 
 /* The target says good-bye: reboot, shutdown or hand-over. */
@@ -66,27 +66,27 @@ struct kdp_command_string {
 };
 
 struct kdp_state_change {
-	uint32_t new_state;        /* enum kdp_new_state; the alternate flag
-	                            * 00010000 is masked off */
+	uint32_t new_state; /* enum kdp_new_state; the alternate flag
+	                     * 00010000 is masked off */
 	uint16_t processor_level, processor;
-	uint32_t processors;       /* as sent; 0 means 1 */
+	uint32_t processors; /* as sent; 0 means 1 */
 	uint64_t thread, pc;
 	union {
 		struct kdp_exception exception;
 		struct kdp_load_symbols load;
 		struct kdp_command_string command;
 	};
-	struct kdp_span control;   /* 48 bytes; see kdp_control_report_decode */
-	struct kdp_span data;      /* all after the fixed part */
+	struct kdp_span control; /* 48 bytes; see kdp_control_report_decode */
+	struct kdp_span data;    /* all after the fixed part */
 };
 
 struct kdp_control_report {
-	uint64_t dr6, dr7;         /* ARM64: bvr, wvr */
-	uint32_t eflags;           /* 0 on ARM64 */
+	uint64_t dr6, dr7;          /* ARM64: bvr, wvr */
+	uint32_t eflags;            /* 0 on ARM64 */
 	uint32_t instruction_count; /* 0..16 */
 	uint16_t report_flags;
 	uint8_t instructions[16];
-	uint16_t cs, ds, es, fs;   /* 0 on ARM64 */
+	uint16_t cs, ds, es, fs; /* 0 on ARM64 */
 };
 
 int kdp_state_change_decode(struct kdp_state_change *out, struct kdp_span payload);
@@ -101,8 +101,8 @@ int kdp_control_report_decode(struct kdp_control_report *out, uint16_t machine,
 
 /* ---- state manipulate (type 2) --------------------------------------- */
 
-#define KDP_MANIPULATE_LEN   56
-#define KDP_MANIPULATE_DATA  (KDP_MAX_PAYLOAD - KDP_MANIPULATE_LEN)
+#define KDP_MANIPULATE_LEN  56
+#define KDP_MANIPULATE_DATA (KDP_MAX_PAYLOAD - KDP_MANIPULATE_LEN)
 
 enum kdp_api {
 	KDP_READ_VIRTUAL_MEMORY = 0x3130,
@@ -163,7 +163,8 @@ struct kdp_version {
 struct kdp_manipulate {
 	uint32_t api;
 	uint16_t processor_level, processor;
-	uint32_t status;           /* NTSTATUS */
+	uint32_t status; /* NTSTATUS */
+	/* clang-format off */
 	union {
 		/* 3130 3131 313D 313E 3137 3138. address is a selector or
 		 * offset in control space. actual: bytes done (replies),
@@ -213,9 +214,11 @@ struct kdp_manipulate {
 		} custom;
 		struct { uint32_t partition; } partition;        /* 315D */
 	};
-	struct kdp_span data;      /* after the fixed 56 bytes */
+	/* clang-format on */
+	struct kdp_span data; /* after the fixed 56 bytes */
 };
 
+/* clang-format off */
 enum kdp_shape {
 	KDP_SHAPE_NONE, KDP_SHAPE_MEMORY, KDP_SHAPE_CONTEXT, KDP_SHAPE_CONTEXT_EX,
 	KDP_SHAPE_BREAKPOINT, KDP_SHAPE_RESTORE, KDP_SHAPE_CONTINUE, KDP_SHAPE_CONTINUE2,
@@ -224,13 +227,14 @@ enum kdp_shape {
 	KDP_SHAPE_SPECIAL, KDP_SHAPE_SPECIAL_COUNT, KDP_SHAPE_BREAKPOINT_EX,
 	KDP_SHAPE_CUSTOM, KDP_SHAPE_PARTITION,
 };
+/* clang-format on */
 
 struct kdp_api_info {
 	uint16_t api;
 	enum kdp_shape shape;
 	bool has_reply;
-	bool resumes;              /* the target leaves its stop (or may) */
-	const char *name;          /* "ReadVirtualMemory" */
+	bool resumes;     /* the target leaves its stop (or may) */
+	const char *name; /* "ReadVirtualMemory" */
 };
 
 /* NULL for an API number that is not in the table. */
@@ -247,17 +251,17 @@ int kdp_manipulate_decode(struct kdp_manipulate *out, struct kdp_span payload, u
  * without a control set. */
 long kdp_manipulate_encode(uint8_t *buf, size_t cap, const struct kdp_manipulate *m);
 
-#define KDP_STATUS_SUCCESS       0x00000000u
-#define KDP_STATUS_PENDING       0x00000103u
-#define KDP_STATUS_UNSUCCESSFUL  0xC0000001u
-#define KDP_STATUS_NO_SUCH_FILE  0xC000000Fu
+#define KDP_STATUS_SUCCESS            0x00000000u
+#define KDP_STATUS_PENDING            0x00000103u
+#define KDP_STATUS_UNSUCCESSFUL       0xC0000001u
+#define KDP_STATUS_NO_SUCH_FILE       0xC000000Fu
 #define KDP_DBG_EXCEPTION_HANDLED     0x00010001u
 #define KDP_DBG_CONTINUE              0x00010002u
 #define KDP_DBG_EXCEPTION_NOT_HANDLED 0x80010001u
-#define KDP_EXC_BREAKPOINT       0x80000003u
-#define KDP_EXC_SINGLE_STEP      0x80000004u
-#define KDP_EXC_WAKE             0x80000007u
-#define KDP_EXC_ACCESS_VIOLATION 0xC0000005u
+#define KDP_EXC_BREAKPOINT            0x80000003u
+#define KDP_EXC_SINGLE_STEP           0x80000004u
+#define KDP_EXC_WAKE                  0x80000007u
+#define KDP_EXC_ACCESS_VIOLATION      0xC0000005u
 
 static inline bool kdp_status_ok(uint32_t status)
 {
@@ -273,10 +277,10 @@ enum kdp_debug_io_api { KDP_PRINT_STRING = 0x3230, KDP_GET_STRING = 0x3231 };
 struct kdp_debug_io {
 	uint32_t api;
 	uint16_t processor_level, processor;
-	uint32_t answer_max;       /* GetString request: longest answer; in the
-	                            * answer: its length */
-	uint32_t prompt_length;    /* GetString answer: echoes the request */
-	struct kdp_span text;      /* the print, the prompt, or the answer */
+	uint32_t answer_max;    /* GetString request: longest answer; in the
+	                         * answer: its length */
+	uint32_t prompt_length; /* GetString answer: echoes the request */
+	struct kdp_span text;   /* the print, the prompt, or the answer */
 };
 
 /* A 12-byte header (old stubs) is accepted for prints. from_host tells an
@@ -289,19 +293,21 @@ long kdp_debug_io_encode(uint8_t *buf, size_t cap, const struct kdp_debug_io *d,
 #define KDP_FILE_IO_LEN 64
 
 enum kdp_file_io_api {
-	KDP_CREATE_FILE = 0x3430, KDP_READ_FILE = 0x3431,
-	KDP_WRITE_FILE = 0x3432, KDP_CLOSE_FILE = 0x3433,
+	KDP_CREATE_FILE = 0x3430,
+	KDP_READ_FILE = 0x3431,
+	KDP_WRITE_FILE = 0x3432,
+	KDP_CLOSE_FILE = 0x3433,
 };
 
 struct kdp_file_io {
 	uint32_t api, status;
 	/* CreateFile */
 	uint32_t access, attributes, share, disposition, options;
-	uint64_t handle;           /* all: request of the later ones, answer of Create */
-	uint64_t length;           /* Create answer: file size; Read/Write: bytes */
-	uint64_t offset;           /* Read/Write */
-	struct kdp_span data;      /* UTF-16LE name with its NUL, as sent; or
-	                            * file bytes, never more than length */
+	uint64_t handle;      /* all: request of the later ones, answer of Create */
+	uint64_t length;      /* Create answer: file size; Read/Write: bytes */
+	uint64_t offset;      /* Read/Write */
+	struct kdp_span data; /* UTF-16LE name with its NUL, as sent; or
+	                       * file bytes, never more than length */
 };
 
 int kdp_file_io_decode(struct kdp_file_io *out, struct kdp_span payload);
@@ -312,11 +318,17 @@ long kdp_file_io_refuse(uint8_t *buf, size_t cap, struct kdp_span request, uint3
 
 /* ---- trace I/O (type 9) and control requests (type 10) ---------------- */
 
-struct kdp_trace_io { uint32_t api; uint16_t processor_level, processor; struct kdp_span data; };
+struct kdp_trace_io {
+	uint32_t api;
+	uint16_t processor_level, processor;
+	struct kdp_span data;
+};
 int kdp_trace_io_decode(struct kdp_trace_io *out, struct kdp_span payload);
 long kdp_trace_io_encode(uint8_t *buf, size_t cap, const struct kdp_trace_io *t);
 
-struct kdp_control_request { uint32_t api, number, value; };
+struct kdp_control_request {
+	uint32_t api, number, value;
+};
 int kdp_control_request_decode(struct kdp_control_request *out, struct kdp_span payload);
 long kdp_control_request_encode(uint8_t *buf, size_t cap, const struct kdp_control_request *c);
 

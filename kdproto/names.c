@@ -15,9 +15,11 @@ struct name {
 	const char *text;
 };
 
+/* clang-format off */
 #define STATUS(code, text)    { code, false, text }
 #define EXCEPTION(code, text) { code, true, text }
 #define BUGCHECK(code, text)  { code, false, text }
+/* clang-format on */
 
 /* NTSTATUS values that the protocol carries or a kernel exception may have. */
 static const struct name statuses[] = {
@@ -259,6 +261,7 @@ const char *kdp_bugcheck_name(uint32_t code)
 
 const char *kdp_break_status_name(uint32_t status)
 {
+	/* clang-format off */
 	static const char *const names[] = {
 		[1] = "CONTROL_C",
 		[2] = "SYSRQ",
@@ -268,6 +271,7 @@ const char *kdp_break_status_name(uint32_t status)
 		[6] = "DEBUG_CONTROL",
 		[7] = "WORKER",
 	};
+	/* clang-format on */
 
 	return status < COUNT(names) ? names[status] : NULL;
 }

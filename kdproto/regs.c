@@ -2,6 +2,7 @@
 #include "kdproto/regs.h"
 
 /* Shorthand that keeps a table row to name and place. */
+/* clang-format off */
 #define INT(name, off, size)  { name, off, size, KDP_REG_INTEGER }
 #define SEG(name, off, size)  { name, off, size, KDP_REG_SEGMENT }
 #define FLT(name, off, size)  { name, off, size, KDP_REG_FLOAT }
@@ -10,6 +11,7 @@
 #define HALVES(name, off)     FLT(name "l", off, 8), FLT(name "h", (off) + 8, 8)
 #define EXTENDED(name, off)   FLT(name "l", off, 8), FLT(name "h", (off) + 8, 2)
 #define END                   { NULL, 0, 0, 0 }
+/* clang-format on */
 
 static const struct kdp_reg context_x86[] = {
 	INT("eax", 0xB0, 4),

@@ -159,7 +159,7 @@ static void rd_report_arm64(struct kdp_control_report *c, struct kdp_rd *r)
 }
 
 int kdp_control_report_decode(struct kdp_control_report *out, uint16_t machine,
-			      struct kdp_span control)
+                              struct kdp_span control)
 {
 	struct kdp_rd r = kdp_rd(control);
 	struct kdp_control_report c = { 0 };
@@ -320,7 +320,7 @@ static void wr_data(struct kdp_wr *w, const struct kdp_state_change *sc)
 }
 
 long kdp_state_change_encode(uint8_t *buf, size_t cap, const struct kdp_state_change *sc,
-			     uint16_t machine, const struct kdp_control_report *report)
+                             uint16_t machine, const struct kdp_control_report *report)
 {
 	struct kdp_wr w = kdp_wr(buf, cap);
 	int err;

@@ -17,7 +17,7 @@ static bool hmac(uint8_t out[KEY_LEN], const uint8_t key[KEY_LEN], struct kdp_sp
 	size_t len = 0;
 
 	return EVP_Q_mac(NULL, "HMAC", NULL, "SHA256", NULL, key, KEY_LEN, message.p, message.n,
-			 out, KEY_LEN, &len) != NULL &&
+	                 out, KEY_LEN, &len) != NULL &&
 	       len == KEY_LEN;
 }
 
@@ -46,13 +46,13 @@ struct keys {
 };
 
 static bool derive_keys(struct keys *k, const char *password, const uint8_t salt[KDW_SALT_LEN],
-			uint32_t iterations)
+                        uint32_t iterations)
 {
 	uint8_t salted[KEY_LEN];
 	bool ok;
 
 	ok = PKCS5_PBKDF2_HMAC(password, (int)strlen(password), salt, KDW_SALT_LEN, (int)iterations,
-			       EVP_sha256(), KEY_LEN, salted) == 1 &&
+	                       EVP_sha256(), KEY_LEN, salted) == 1 &&
 	     hmac(k->client, salted, kdp_span("Client Key", 10)) &&
 	     hmac(k->server, salted, kdp_span("Server Key", 10)) && sha256(k->stored, k->client);
 	OPENSSL_cleanse(salted, sizeof salted);
@@ -82,7 +82,7 @@ int kdw_verifier_make(struct kdw_verifier *v, const char *password)
 }
 
 int kdw_auth_client(const struct kdw_auth *a, const char *password, uint8_t proof[KDW_PROOF_LEN],
-		    uint8_t server_signature[KDW_PROOF_LEN])
+                    uint8_t server_signature[KDW_PROOF_LEN])
 {
 	uint8_t message[MESSAGE_LEN], signature[KEY_LEN];
 	struct keys k;
@@ -106,7 +106,7 @@ int kdw_auth_client(const struct kdw_auth *a, const char *password, uint8_t proo
 /* The proof, undone with the signature that only this exchange has, must be the
  * key whose hash was kept. */
 int kdw_auth_server(const struct kdw_verifier *v, const struct kdw_auth *a,
-		    const uint8_t proof[KDW_PROOF_LEN], uint8_t server_signature[KDW_PROOF_LEN])
+                    const uint8_t proof[KDW_PROOF_LEN], uint8_t server_signature[KDW_PROOF_LEN])
 {
 	uint8_t message[MESSAGE_LEN], key[KEY_LEN], hash[KEY_LEN];
 	int err = KD_ERR_IO;
@@ -120,8 +120,8 @@ int kdw_auth_server(const struct kdw_verifier *v, const struct kdw_auth *a,
 		err = KD_ERR_DENIED;
 		if (CRYPTO_memcmp(hash, v->stored_key, KEY_LEN) == 0)
 			err = hmac(server_signature, v->server_key, kdp_span(message, MESSAGE_LEN))
-				  ? KD_OK
-				  : KD_ERR_IO;
+			          ? KD_OK
+			          : KD_ERR_IO;
 	}
 	OPENSSL_cleanse(key, sizeof key);
 	OPENSSL_cleanse(hash, sizeof hash);

@@ -89,7 +89,7 @@ void kds_client_send(struct kds_client *c, uint16_t type, uint32_t id, struct kd
 }
 
 void kds_client_reply(struct kds_client *c, uint32_t id, int err, const char *message,
-		      struct kdp_span body)
+                      struct kdp_span body)
 {
 	uint8_t buf[4 + 2 + KDW_MAX_STRING + KDW_MAX_BODY];
 	struct kdp_wr w = kdp_wr(buf, sizeof(buf));
@@ -163,7 +163,7 @@ static void auth_start(struct kds_client *c, const struct kdw_frame *f)
 
 	if (f->body.n != KDW_NONCE_LEN || kdw_random(c->auth.server_nonce, KDW_NONCE_LEN)) {
 		kds_client_reply(c, f->id, KD_ERR_PROTOCOL, "AUTH_START: 32 bytes of nonce",
-				 no_body);
+		                 no_body);
 		kds_client_close_soon(c);
 		return;
 	}
@@ -214,9 +214,9 @@ static void do_list(struct kds_client *c, uint32_t id)
 {
 	struct kds_server *s = c->server;
 	struct kdw_server_info si = { .software = kdp_span(SOFTWARE, strlen(SOFTWARE)),
-				      .pid = (uint32_t)getpid(),
-				      .uptime_ms = (uint64_t)(kds_now_ms() - s->start_ms),
-				      .clients = s->client_count };
+		                      .pid = (uint32_t)getpid(),
+		                      .uptime_ms = (uint64_t)(kds_now_ms() - s->start_ms),
+		                      .clients = s->client_count };
 	uint8_t buf[KDW_MAX_BODY - 256];
 	struct kdp_wr w = kdp_wr(buf, sizeof(buf));
 	struct kdw_target_info ti;
@@ -252,7 +252,7 @@ static void opened(struct kds_client *c, uint32_t id)
 	kds_client_reply(c, id, KD_OK, NULL, kdp_span(body, w.used));
 	if (kds_target_link(c->target) == KDW_LINK_WAITING)
 		kds_client_event_text(c, KDW_EV_LINK, KDW_LINK_WAITING,
-				      "the device is not there yet; waiting for it");
+		                      "the device is not there yet; waiting for it");
 }
 
 /* True when the other end has hung up and we have not read that far yet. */
@@ -319,14 +319,14 @@ static void do_open(struct kds_client *c, const struct kdw_frame *f)
 	}
 	if (c->target || c->open_waits) {
 		kds_client_reply(c, f->id, KD_ERR_STATE,
-				 "this connection has a target already; close it first", no_body);
+		                 "this connection has a target already; close it first", no_body);
 		return;
 	}
 	memcpy(trans_text, text.p, text.n);
 	trans_text[text.n] = '\0';
 	if (who.n)
 		snprintf(c->who, sizeof(c->who), "%.*s (%.100s)", (int)(who.n < 48 ? who.n : 48),
-			 (const char *)who.p, c->peer);
+		         (const char *)who.p, c->peer);
 	err = kcs_parse_trans(&trans, trans_text, error, sizeof(error));
 	if (!err)
 		err =
@@ -364,10 +364,10 @@ static void do_cancel(struct kds_client *c, const struct kdw_frame *f)
 	uint32_t id = kdp_rd_u32(&r);
 
 	kds_client_reply(c, f->id,
-			 r.bad                   ? KD_ERR_INVALID
-			 : kds_ops_cancel(c, id) ? KD_OK
-						 : KD_ERR_NOT_FOUND,
-			 NULL, no_body);
+	                 r.bad                   ? KD_ERR_INVALID
+	                 : kds_ops_cancel(c, id) ? KD_OK
+	                                         : KD_ERR_NOT_FOUND,
+	                 NULL, no_body);
 }
 
 static void do_set_flags(struct kds_client *c, const struct kdw_frame *f)
@@ -388,7 +388,7 @@ static void do_end_server(struct kds_client *c, uint32_t id)
 {
 	if (c->server->local)
 		kds_client_reply(c, id, KD_ERR_UNSUPPORTED,
-				 "not connected through a server: there is none to end", no_body);
+		                 "not connected through a server: there is none to end", no_body);
 	else if (c->server->ending)
 		kds_client_reply(c, id, KD_ERR_BUSY, "the server is ending already", no_body);
 	else
@@ -478,8 +478,8 @@ static void greeting(struct kds_client *c, struct evbuffer *in)
 		return;
 	if (n == KD_ERR_UNSUPPORTED) {
 		snprintf(text, sizeof(text),
-			 "this server speaks version %u of its protocol, not %u",
-			 (unsigned)KDW_VERSION, g.version);
+		         "this server speaks version %u of its protocol, not %u",
+		         (unsigned)KDW_VERSION, g.version);
 		refuse(c, text);
 		return;
 	}
@@ -514,7 +514,7 @@ static bool take_frame(struct kds_client *c, struct evbuffer *in)
 	n = p ? kdw_frame_decode(&f, kdp_span(p, want)) : KD_ERR_NOMEM;
 	if (n <= 0) {
 		kds_log(KDS_LOG_WARNING, "client", "%s: sent a message of impossible length",
-			c->who);
+		        c->who);
 		kds_client_reply(c, 0, KD_ERR_TOO_BIG, "message too long: hanging up", no_body);
 		kds_client_close_soon(c);
 		return false;
@@ -637,7 +637,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	} else if (c->state == KDS_CLIENT_READY) {
 		kds_log(KDS_LOG_WARNING, "client", "%s: sent half a message and no more", c->who);
 		kds_client_reply(c, 0, KD_ERR_TIMEOUT,
-				 "the rest of a message never came: hanging up", no_body);
+		                 "the rest of a message never came: hanging up", no_body);
 		kds_client_close_soon(c);
 	} else {
 		refuse(c, "no greeting or password within 10 seconds: hanging up");
@@ -663,9 +663,9 @@ static int make_events(struct kds_client *c, int fd)
 {
 	struct event_base *base = c->server->base;
 
-	c->bev = KD_FAULTY_ALLOC("client buffers",
-				 bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE |
-								      BEV_OPT_DEFER_CALLBACKS));
+	c->bev = KD_FAULTY_ALLOC(
+	    "client buffers",
+	    bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS));
 	if (!c->bev) {
 		close(fd);
 		return KD_ERR_NOMEM;
@@ -684,7 +684,7 @@ static int make_events(struct kds_client *c, int fd)
 }
 
 int kds_client_new(struct kds_server *s, int fd, const char *peer, bool tcp, bool trusted,
-		   const struct kdw_verifier *verifier)
+                   const struct kdw_verifier *verifier)
 {
 	struct kds_client *c = KD_FAULTY_ALLOC("client", calloc(1, sizeof(*c)));
 	char line[KDW_GREETING_MAX];

@@ -10,33 +10,33 @@
 #include "kdsrv/server.h"
 
 enum kds_client_state {
-	KDS_CLIENT_GREETING,  /* its first line is awaited */
-	KDS_CLIENT_AUTH,      /* AUTH_START or AUTH_PROOF is awaited */
+	KDS_CLIENT_GREETING, /* its first line is awaited */
+	KDS_CLIENT_AUTH,     /* AUTH_START or AUTH_PROOF is awaited */
 	KDS_CLIENT_READY,
-	KDS_CLIENT_CLOSING,   /* output is flushed, then it is freed */
+	KDS_CLIENT_CLOSING, /* output is flushed, then it is freed */
 };
 
 struct kds_client {
 	TAILQ_ENTRY(kds_client) entry;
 	struct kds_server *server;
 	struct bufferevent *bev;
-	struct event *timer;       /* half a message, or a delayed refusal */
-	struct event *more;        /* go on with input that is here already */
+	struct event *timer; /* half a message, or a delayed refusal */
+	struct event *more;  /* go on with input that is here already */
 	enum kds_client_state state;
-	bool trusted;              /* same user or same machine */
-	bool too_slow;             /* being hung up for not reading */
-	bool denied;               /* the timer ends a refused log-in */
+	bool trusted;  /* same user or same machine */
+	bool too_slow; /* being hung up for not reading */
+	bool denied;   /* the timer ends a refused log-in */
 	const struct kdw_verifier *verifier;
 	struct kdw_auth auth;
-	char peer[128];            /* "127.0.0.1:4711", "pid 4711 of alice" */
-	char who[160];             /* the same and what it says of itself */
+	char peer[128]; /* "127.0.0.1:4711", "pid 4711 of alice" */
+	char who[160];  /* the same and what it says of itself */
 
 	struct kds_target *target;
 	unsigned open_flags;
 	struct kds_ops ops;
 	/* OPEN waits for a target that is being let go. */
 	struct kds_target *open_waits;
-	uint32_t open_id;          /* of it, or of a refused AUTH_PROOF */
+	uint32_t open_id; /* of it, or of a refused AUTH_PROOF */
 	struct kcs_trans open_trans;
 };
 

@@ -67,8 +67,8 @@ static int check_braces(const char *where, const char *text, char *error, size_t
 	}
 	if (depth)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s: unbalanced: the @{ at character %zu has no } that closes it",
-				where, outermost + 1);
+		                "%s: unbalanced: the @{ at character %zu has no } that closes it",
+		                where, outermost + 1);
 	return KD_OK;
 }
 
@@ -79,16 +79,16 @@ static int check_text(const char *where, const char *text, char *error, size_t c
 
 	if (len > KCS_MAX_TEXT)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s: too long; a connection string has at most %d characters",
-				where, KCS_MAX_TEXT);
+		                "%s: too long; a connection string has at most %d characters",
+		                where, KCS_MAX_TEXT);
 	if (strspn(text, " ") == len)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s: empty; a protocol is expected, such as tcp: or com:", where);
+		                "%s: empty; a protocol is expected, such as tcp: or com:", where);
 	control = kcs_find_control(text);
 	if (control >= 0)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s: control character 0x%02x at character %ld", where,
-				(unsigned char)text[control], control + 1);
+		                "%s: control character 0x%02x at character %ld", where,
+		                (unsigned char)text[control], control + 1);
 	return check_braces(where, text, error, cap);
 }
 
@@ -101,7 +101,7 @@ static void list_protos(const struct kcs_form *forms, char *out, size_t cap)
 	for (; forms->proto; forms++) {
 		if (forms->keys && used < cap)
 			used += (size_t)snprintf(out + used, cap - used, "%s%s:", used ? ", " : "",
-						 forms->proto);
+			                         forms->proto);
 	}
 }
 
@@ -117,13 +117,13 @@ static void list_keys(const struct kcs_key *keys, char *out, size_t cap)
 	for (; keys->name; keys++) {
 		if (!keys->instead && used < cap)
 			used += (size_t)snprintf(out + used, cap - used, "%s%s%s", used ? ", " : "",
-						 keys->name, suffix[keys->type]);
+			                         keys->name, suffix[keys->type]);
 	}
 }
 
 /* Cuts the protocol off the front of *text. */
 static int find_form(const struct kcs_form **out, const struct kcs_form *forms, const char *where,
-		     char **text, char *error, size_t cap)
+                     char **text, char *error, size_t cap)
 {
 	char known[128];
 	size_t len = strcspn(*text, ":=,@");
@@ -132,8 +132,8 @@ static int find_form(const struct kcs_form **out, const struct kcs_form *forms, 
 	list_protos(forms, known, sizeof known);
 	if (*rest && *rest != ':')
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s: no protocol before the first key; known here: %s", where,
-				known);
+		                "%s: no protocol before the first key; known here: %s", where,
+		                known);
 	if (*rest)
 		*rest++ = '\0';
 	for (; forms->proto; forms++) {
@@ -141,13 +141,13 @@ static int find_form(const struct kcs_form **out, const struct kcs_form *forms, 
 			continue;
 		if (!forms->keys)
 			return kcs_fail(KD_ERR_UNSUPPORTED, error, cap, "%s: %s", forms->proto,
-					forms->instead);
+			                forms->instead);
 		*out = forms;
 		*text = rest;
 		return KD_OK;
 	}
 	return kcs_fail(KD_ERR_INVALID, error, cap, "%s: unknown protocol \"%.*s\"; known here: %s",
-			where, SHOWN, *text, known);
+	                where, SHOWN, *text, known);
 }
 
 /* Ends the item at its comma, takes blanks off its front, and returns where the
@@ -200,15 +200,15 @@ static bool unwrap(char **value)
 }
 
 static int check_value(const struct kcs_form *form, const struct kcs_key *key, char **value,
-		       char *error, size_t cap)
+                       char *error, size_t cap)
 {
 	const char *proto = form->proto, *name = key->name;
 
 	if (key->type == KCS_FLAG) {
 		if (*value)
 			return kcs_fail(KD_ERR_INVALID, error, cap,
-					"%s:%s: is a flag and takes no value; write only \"%s\"",
-					proto, name, name);
+			                "%s:%s: is a flag and takes no value; write only \"%s\"",
+			                proto, name, name);
 		return KD_OK;
 	}
 	if (!*value || !**value)
@@ -224,11 +224,11 @@ static int check_value(const struct kcs_form *form, const struct kcs_key *key, c
 	}
 	if (strstr(*value, "@{"))
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s:%s=: takes a plain value, not @{...}", proto, name);
+		                "%s:%s=: takes a plain value, not @{...}", proto, name);
 	if (strlen(*value) >= KCS_MAX_VALUE)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s:%s=: value too long; at most %d characters", proto, name,
-				KCS_MAX_VALUE - 1);
+		                "%s:%s=: value too long; at most %d characters", proto, name,
+		                KCS_MAX_VALUE - 1);
 	return KD_OK;
 }
 
@@ -243,21 +243,21 @@ static int parse_item(struct kcs_parsed *out, char *item, char *error, size_t ca
 	list_keys(form->keys, allowed, sizeof allowed);
 	if (!*item || item == value)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s: nothing before a \",\", a \"=\" or the end; allowed here: %s",
-				form->proto, allowed);
+		                "%s: nothing before a \",\", a \"=\" or the end; allowed here: %s",
+		                form->proto, allowed);
 	if (value)
 		*value++ = '\0';
 	i = find_key(form->keys, item);
 	if (!form->keys[i].name)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s: unknown key \"%.*s\"; allowed here: %s", form->proto, SHOWN,
-				item, allowed);
+		                "%s: unknown key \"%.*s\"; allowed here: %s", form->proto, SHOWN,
+		                item, allowed);
 	if (form->keys[i].instead)
 		return kcs_fail(KD_ERR_UNSUPPORTED, error, cap, "%s:%s: %s", form->proto,
-				form->keys[i].name, form->keys[i].instead);
+		                form->keys[i].name, form->keys[i].instead);
 	if (out->value[i])
 		return kcs_fail(KD_ERR_INVALID, error, cap, "%s:%s: repeated; give it once",
-				form->proto, form->keys[i].name);
+		                form->proto, form->keys[i].name);
 	err = check_value(form, &form->keys[i], &value, error, cap);
 	if (err)
 		return err;
@@ -266,7 +266,7 @@ static int parse_item(struct kcs_parsed *out, char *item, char *error, size_t ca
 }
 
 int kcs_parse(struct kcs_parsed *out, const struct kcs_form *forms, const char *where,
-	      const char *text, char *error, size_t cap)
+              const char *text, char *error, size_t cap)
 {
 	char *item;
 	int err;
@@ -293,7 +293,7 @@ int kcs_parse(struct kcs_parsed *out, const struct kcs_form *forms, const char *
 	for (size_t i = 0; out->form->keys[i].name; i++) {
 		if (out->form->keys[i].required && !out->value[i])
 			return kcs_fail(KD_ERR_INVALID, error, cap, "%s: %s= is missing",
-					out->form->proto, out->form->keys[i].name);
+			                out->form->proto, out->form->keys[i].name);
 	}
 	return KD_OK;
 }
@@ -309,26 +309,26 @@ const char *kcs_value(const struct kcs_parsed *p, const char *key)
 }
 
 int kcs_parse_number(const char *name, const char *digits, size_t len, unsigned lo, unsigned hi,
-		     unsigned *out, char *error, size_t cap)
+                     unsigned *out, char *error, size_t cap)
 {
 	unsigned long n = 0;
 
 	if (len == 0 || strspn(digits, "0123456789") < len)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s%.*s: not a number; allowed are %u to %u", name,
-				len < SHOWN ? (int)len : SHOWN, digits, lo, hi);
+		                "%s%.*s: not a number; allowed are %u to %u", name,
+		                len < SHOWN ? (int)len : SHOWN, digits, lo, hi);
 	for (size_t i = 0; i < len && n <= hi; i++)
 		n = n * 10 + (unsigned long)(digits[i] - '0');
 	if (n < lo || n > hi)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s%.*s: out of range; allowed are %u to %u", name,
-				len < SHOWN ? (int)len : SHOWN, digits, lo, hi);
+		                "%s%.*s: out of range; allowed are %u to %u", name,
+		                len < SHOWN ? (int)len : SHOWN, digits, lo, hi);
 	*out = (unsigned)n;
 	return KD_OK;
 }
 
 int kcs_number(const struct kcs_parsed *p, const char *key, unsigned lo, unsigned hi, unsigned *out,
-	       char *error, size_t cap)
+               char *error, size_t cap)
 {
 	const char *value = kcs_value(p, key);
 	char name[32];

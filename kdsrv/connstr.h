@@ -13,9 +13,9 @@
 
 #include "kdproto/err.h"
 
-#define KCS_MAX_TEXT   1024  /* longest string accepted */
-#define KCS_MAX_VALUE  256   /* longest value accepted, with its NUL */
-#define KCS_ERROR_CAP  512   /* what error buffers should hold */
+#define KCS_MAX_TEXT  1024 /* longest string accepted */
+#define KCS_MAX_VALUE 256  /* longest value accepted, with its NUL */
+#define KCS_ERROR_CAP 512  /* what error buffers should hold */
 
 /* Where a server listens (-t) or is reached (server=@{}). */
 enum kcs_server_kind { KCS_NPIPE, KCS_TCP };
@@ -38,20 +38,20 @@ enum kcs_trans_kind { KCS_COM_SERIAL, KCS_COM_PIPE, KCS_COM_IPPORT, KCS_TARGET_N
 
 struct kcs_trans {
 	enum kcs_trans_kind kind;
-	char port[KCS_MAX_VALUE];     /* device, path, host, or target name */
-	unsigned baud;                /* serial: 300..4000000 */
-	unsigned ipport;              /* ipport: 1..65535 */
+	char port[KCS_MAX_VALUE]; /* device, path, host, or target name */
+	unsigned baud;            /* serial: 300..4000000 */
+	unsigned ipport;          /* ipport: 1..65535 */
 	bool resets_given;
-	unsigned resets;              /* 0: unlimited */
-	bool reconnect;               /* wait for the device to come back */
+	unsigned resets; /* 0: unlimited */
+	bool reconnect;  /* wait for the device to come back */
 };
 
 /* What "kd -k" takes. */
 struct kcs_client {
-	bool remote;                  /* kdsrv:server=@{},trans=@{} */
-	struct kcs_server server;     /* remote only */
-	bool has_trans;               /* kdsrv: without trans= reaches the
-	                               * server alone */
+	bool remote;              /* kdsrv:server=@{},trans=@{} */
+	struct kcs_server server; /* remote only */
+	bool has_trans;           /* kdsrv: without trans= reaches the
+	                           * server alone */
 	struct kcs_trans trans;
 	char trans_text[KCS_MAX_TEXT]; /* the text inside trans=@{}, for the
 	                                * server, which has its own defaults */

@@ -16,17 +16,17 @@ enum kcs_key_type {
 };
 
 struct kcs_key {
-	const char *name;        /* lower case; NULL ends a table */
+	const char *name; /* lower case; NULL ends a table */
 	enum kcs_key_type type;
 	bool required;
-	const char *instead;     /* a key of Microsoft's that is not served
-	                          * here: why, and what to use */
+	const char *instead; /* a key of Microsoft's that is not served
+	                      * here: why, and what to use */
 };
 
 struct kcs_form {
-	const char *proto;       /* lower case; NULL ends a table */
+	const char *proto;          /* lower case; NULL ends a table */
 	const struct kcs_key *keys; /* at most KCS_MAX_KEYS; NULL: not served */
-	const char *instead;     /* not served: why, and what to use */
+	const char *instead;        /* not served: why, and what to use */
 };
 
 /* Holds the text, which may have a password in it: kcs_wipe it. */
@@ -47,8 +47,8 @@ void kcs_wipe(struct kcs_parsed *p);
 /* The value, or NULL. The key must be in the form's table. */
 const char *kcs_value(const struct kcs_parsed *p, const char *key);
 /* Leaves *out alone when the key was not given. */
-int kcs_number(const struct kcs_parsed *p, const char *key, unsigned lo, unsigned hi,
-               unsigned *out, char *error, size_t cap);
+int kcs_number(const struct kcs_parsed *p, const char *key, unsigned lo, unsigned hi, unsigned *out,
+               char *error, size_t cap);
 
 /* Decimal digits only. KD_ERR_INVALID when it is no number or out of range;
  * name is what stands before the value in the error text: "tcp:port=". */

@@ -96,13 +96,13 @@ int kcs_runtime_dir(char *out, size_t cap, char *error, size_t error_cap)
 		    dir ? "not an absolute path" : "not set", (unsigned)getuid());
 	if (len < 0 || (size_t)len >= cap)
 		return kcs_fail(KD_ERR_NOT_FOUND, error, error_cap,
-				"no place for sockets: XDG_RUNTIME_DIR is too long");
+		                "no place for sockets: XDG_RUNTIME_DIR is too long");
 	return KD_OK;
 }
 
 /* Copies the name with %x and %d replaced by the process id. */
 static int expand_pipe_name(char out[KCS_MAX_VALUE], const char *name, bool listener, char *error,
-			    size_t cap)
+                            size_t cap)
 {
 	size_t used = 0;
 
@@ -117,7 +117,7 @@ static int expand_pipe_name(char out[KCS_MAX_VALUE], const char *name, bool list
 			    name);
 		} else if (p[1] == 'x' || p[1] == 'd') {
 			used += (size_t)snprintf(out + used, KCS_MAX_VALUE - used,
-						 *++p == 'x' ? "%x" : "%d", (unsigned)getpid());
+			                         *++p == 'x' ? "%x" : "%d", (unsigned)getpid());
 		} else {
 			return kcs_fail(
 			    KD_ERR_INVALID, error, cap,
@@ -148,14 +148,14 @@ static int set_pipe(struct kcs_server *s, const char *name, bool listener, char 
 	len = snprintf(s->path, sizeof s->path, "%s/%s", dir, file);
 	if (len < 0 || (size_t)len >= sizeof((struct sockaddr_un *)0)->sun_path)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"npipe:pipe=%s: too long: %s/ and the name may have %zu characters "
-				"together",
-				name, dir, sizeof((struct sockaddr_un *)0)->sun_path - 1);
+		                "npipe:pipe=%s: too long: %s/ and the name may have %zu characters "
+		                "together",
+		                name, dir, sizeof((struct sockaddr_un *)0)->sun_path - 1);
 	return KD_OK;
 }
 
 int kcs_parse_host(char out[KCS_MAX_VALUE], const char *name, const char *value, char *error,
-		   size_t cap)
+                   size_t cap)
 {
 	size_t len = strlen(value);
 	const char *host = value;
@@ -166,23 +166,23 @@ int kcs_parse_host(char out[KCS_MAX_VALUE], const char *name, const char *value,
 	}
 	if (len == 0 || len >= KCS_MAX_VALUE ||
 	    strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:_%-") <
-		len)
+	        len)
 		return kcs_fail(KD_ERR_INVALID, error, cap, "%s%s: not a host name or an address",
-				name, value);
+		                name, value);
 	memcpy(out, host, len);
 	out[len] = '\0';
 	return KD_OK;
 }
 
 static int set_ports(struct kcs_server *s, const char *value, bool listener, char *error,
-		     size_t cap)
+                     size_t cap)
 {
 	const char *colon = strchr(value, ':');
 	int err;
 
 	if (!colon) {
 		err = kcs_parse_number("tcp:port=", value, strlen(value), 1, 65535, &s->port_lo,
-				       error, cap);
+		                       error, cap);
 		s->port_hi = s->port_lo;
 		return err;
 	}
@@ -191,17 +191,17 @@ static int set_ports(struct kcs_server *s, const char *value, bool listener, cha
 		    KD_ERR_INVALID, error, cap,
 		    "tcp:port=%s: a client gives one port, the one that the server printed", value);
 	err = kcs_parse_number("tcp:port=", value, (size_t)(colon - value), 1, 65535, &s->port_lo,
-			       error, cap);
+	                       error, cap);
 	if (err)
 		return err;
 	err = kcs_parse_number("tcp:port=LO:", colon + 1, strlen(colon + 1), 1, 65535, &s->port_hi,
-			       error, cap);
+	                       error, cap);
 	if (err)
 		return err;
 	if (s->port_lo > s->port_hi)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"tcp:port=%s: the first port of a range must not be above the last",
-				value);
+		                "tcp:port=%s: the first port of a range must not be above the last",
+		                value);
 	return KD_OK;
 }
 
@@ -219,13 +219,13 @@ static int read_password(char out[KCS_MAX_VALUE], const char *file, char *error,
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		err = kcs_fail(KD_ERR_INVALID, error, cap, "password=@%s: cannot be read: %s", file,
-			       strerror(errno));
+		               strerror(errno));
 	else if (!S_ISREG(st.st_mode))
 		err =
 		    kcs_fail(KD_ERR_INVALID, error, cap, "password=@%s: not a regular file", file);
 	else if ((n = read(fd, text, sizeof text - 1)) < 0)
 		err = kcs_fail(KD_ERR_INVALID, error, cap, "password=@%s: cannot be read: %s", file,
-			       strerror(errno));
+		               strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	if (err)
@@ -236,14 +236,14 @@ static int read_password(char out[KCS_MAX_VALUE], const char *file, char *error,
 	text[len] = '\0';
 	if (control || kcs_find_control(text) >= 0)
 		err = kcs_fail(KD_ERR_INVALID, error, cap,
-			       "password=@%s: control character in the first line", file);
+		               "password=@%s: control character in the first line", file);
 	else if (!text[0])
 		err = kcs_fail(KD_ERR_INVALID, error, cap, "password=@%s: the first line is empty",
-			       file);
+		               file);
 	else if (len >= KCS_MAX_VALUE)
 		err = kcs_fail(KD_ERR_INVALID, error, cap,
-			       "password=@%s: the first line is too long; at most %d characters",
-			       file, KCS_MAX_VALUE - 1);
+		               "password=@%s: the first line is too long; at most %d characters",
+		               file, KCS_MAX_VALUE - 1);
 	else
 		memcpy(out, text, len + 1);
 	explicit_bzero(text, sizeof text);
@@ -264,13 +264,13 @@ static int set_ipversion(struct kcs_server *s, const char *value, char *error, s
 {
 	if (value && strcmp(value, "4") != 0 && strcmp(value, "6") != 0)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"tcp:ipversion=%s: not allowed; allowed are 4 and 6", value);
+		                "tcp:ipversion=%s: not allowed; allowed are 4 and 6", value);
 	s->ipv6 = value && value[0] == '6';
 	return KD_OK;
 }
 
 static int set_tcp(struct kcs_server *s, const struct kcs_parsed *p, bool listener, char *error,
-		   size_t cap)
+                   size_t cap)
 {
 	const char *host = kcs_value(p, listener ? "bind" : "server");
 	int err;
@@ -279,7 +279,7 @@ static int set_tcp(struct kcs_server *s, const struct kcs_parsed *p, bool listen
 	err = set_ports(s, kcs_value(p, "port"), listener, error, cap);
 	if (!err && host)
 		err = kcs_parse_host(s->host, listener ? "tcp:bind=" : "tcp:server=", host, error,
-				     cap);
+		                     cap);
 	if (!err)
 		err = set_ipversion(s, kcs_value(p, "ipversion"), error, cap);
 	if (!err && listener)
@@ -288,7 +288,7 @@ static int set_tcp(struct kcs_server *s, const struct kcs_parsed *p, bool listen
 }
 
 static int set_npipe(struct kcs_server *s, const struct kcs_parsed *p, bool listener, char *error,
-		     size_t cap)
+                     size_t cap)
 {
 	const char *host = listener ? NULL : kcs_value(p, "server");
 
@@ -304,17 +304,17 @@ static int set_npipe(struct kcs_server *s, const struct kcs_parsed *p, bool list
 }
 
 static int parse_server(struct kcs_server *out, bool listener, const char *text, char *error,
-			size_t cap)
+                        size_t cap)
 {
 	struct kcs_server s = { 0 };
 	struct kcs_parsed p;
 	int err;
 
 	err = kcs_parse(&p, listener ? listener_forms : server_forms,
-			listener ? "-t" : "server=", text, error, cap);
+	                listener ? "-t" : "server=", text, error, cap);
 	if (!err)
 		err = strcmp(p.form->proto, "tcp") == 0 ? set_tcp(&s, &p, listener, error, cap)
-							: set_npipe(&s, &p, listener, error, cap);
+		                                        : set_npipe(&s, &p, listener, error, cap);
 	if (!err)
 		err = set_password(&s, kcs_value(&p, "password"), error, cap);
 	if (!err)
@@ -346,7 +346,7 @@ void kcs_format_server(const struct kcs_server *s, char *out, size_t cap)
 	if (s->port_hi != s->port_lo)
 		snprintf(range, sizeof range, ":%u", s->port_hi);
 	snprintf(out, cap, "tcp:port=%u%s%s%s%s", s->port_lo, range, s->host[0] ? ",server=" : "",
-		 s->host, s->ipv6 ? ",ipversion=6" : "");
+	         s->host, s->ipv6 ? ",ipversion=6" : "");
 }
 
 void kcs_hide_password(char *text)

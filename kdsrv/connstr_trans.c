@@ -110,8 +110,8 @@ static int clean_path(char path[KCS_MAX_VALUE], const char *key, char *error, si
 		len = strcspn(from, "/");
 		if (len == 2 && memcmp(from, "..", 2) == 0)
 			return kcs_fail(KD_ERR_INVALID, error, cap,
-					"%s%.*s...: \"..\" is not allowed in a path", key,
-					(int)(to - path), path);
+			                "%s%.*s...: \"..\" is not allowed in a path", key,
+			                (int)(to - path), path);
 		if (len > 0 && !(len == 1 && *from == '.')) {
 			*to++ = '/';
 			memmove(to, from, len);
@@ -126,14 +126,14 @@ static int clean_path(char path[KCS_MAX_VALUE], const char *key, char *error, si
 }
 
 static int set_serial_port(struct kcs_trans *t, const char *key, const char *value, char *error,
-			   size_t cap)
+                           size_t cap)
 {
 	char name[KCS_MAX_VALUE];
 
 	if (com_number(value) > COM_MAX)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s%s: out of range; allowed are com1 to com%d", key, value,
-				COM_MAX);
+		                "%s%s: out of range; allowed are com1 to com%d", key, value,
+		                COM_MAX);
 	kcs_device_name(value, name, sizeof name);
 	if (strchr(name, '\\'))
 		return kcs_fail(
@@ -142,26 +142,26 @@ static int set_serial_port(struct kcs_trans *t, const char *key, const char *val
 		    value);
 	if (name[0] != '/' && strchr(name, '/'))
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s%s: not an absolute path; start it with /", key, value);
+		                "%s%s: not an absolute path; start it with /", key, value);
 	if ((size_t)snprintf(t->port, sizeof t->port, "%s%s", name[0] == '/' ? "" : "/dev/",
-			     name) >= sizeof t->port)
+	                     name) >= sizeof t->port)
 		return kcs_fail(KD_ERR_INVALID, error, cap, "%s: value too long", key);
 	return clean_path(t->port, key, error, cap);
 }
 
 static int set_pipe_port(struct kcs_trans *t, const char *key, const char *value, char *error,
-			 size_t cap)
+                         size_t cap)
 {
 	if (strncmp(value, "\\\\", 2) == 0)
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s%s: a pipe of Windows; the path of a Unix socket or a pty is "
-				"expected, such as port=/run/vm/serial.sock",
-				key, value);
+		                "%s%s: a pipe of Windows; the path of a Unix socket or a pty is "
+		                "expected, such as port=/run/vm/serial.sock",
+		                key, value);
 	if (value[0] != '/')
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"%s%s: not an absolute path; the path of a Unix socket or a pty is "
-				"expected",
-				key, value);
+		                "%s%s: not an absolute path; the path of a Unix socket or a pty is "
+		                "expected",
+		                key, value);
 	memcpy(t->port, value, strlen(value) + 1);
 	return clean_path(t->port, key, error, cap);
 }
@@ -176,7 +176,7 @@ static const char *env_default(const char *name, const char *given, bool use_env
 }
 
 static int set_port(struct kcs_trans *t, const struct kcs_parsed *p, bool defaults, char *error,
-		    size_t cap)
+                    size_t cap)
 {
 	const char *key = "com:port=", *value = kcs_value(p, "port");
 	const char *env =
@@ -195,8 +195,8 @@ static int set_port(struct kcs_trans *t, const struct kcs_parsed *p, bool defaul
 		return KD_OK;
 	if (!value)
 		return kcs_fail(KD_ERR_INVALID, error, cap, "com: port= is missing%s",
-				t->kind == KCS_COM_IPPORT ? "; it names the host"
-							  : ", and _NT_DEBUG_PORT is not set");
+		                t->kind == KCS_COM_IPPORT ? "; it names the host"
+		                                          : ", and _NT_DEBUG_PORT is not set");
 	switch (t->kind) {
 	case KCS_COM_SERIAL:
 		return set_serial_port(t, key, value, error, cap);
@@ -208,34 +208,34 @@ static int set_port(struct kcs_trans *t, const struct kcs_parsed *p, bool defaul
 }
 
 static int set_baud(struct kcs_trans *t, const struct kcs_parsed *p, bool defaults, char *error,
-		    size_t cap)
+                    size_t cap)
 {
 	const char *given = kcs_value(p, "baud");
 	const char *env = env_default("_NT_DEBUG_BAUD_RATE", given, defaults);
 
 	if (t->kind != KCS_COM_SERIAL)
 		return given ? kcs_fail(KD_ERR_INVALID, error, cap,
-					"com:baud=: has no meaning with %s; leave it out",
-					t->kind == KCS_COM_PIPE ? "pipe" : "ipport=")
-			     : KD_OK;
+		                        "com:baud=: has no meaning with %s; leave it out",
+		                        t->kind == KCS_COM_PIPE ? "pipe" : "ipport=")
+		             : KD_OK;
 	if (env)
 		return kcs_parse_number("_NT_DEBUG_BAUD_RATE=", env, strlen(env), BAUD_MIN,
-					BAUD_MAX, &t->baud, error, cap);
+		                        BAUD_MAX, &t->baud, error, cap);
 	t->baud = defaults ? BAUD_DEFAULT : 0;
 	return kcs_number(p, "baud", BAUD_MIN, BAUD_MAX, &t->baud, error, cap);
 }
 
 static int set_com(struct kcs_trans *t, const struct kcs_parsed *p, bool defaults, char *error,
-		   size_t cap)
+                   size_t cap)
 {
 	int err;
 
 	t->kind = kcs_value(p, "pipe")     ? KCS_COM_PIPE
-		  : kcs_value(p, "ipport") ? KCS_COM_IPPORT
-					   : KCS_COM_SERIAL;
+	          : kcs_value(p, "ipport") ? KCS_COM_IPPORT
+	                                   : KCS_COM_SERIAL;
 	if (kcs_value(p, "pipe") && kcs_value(p, "ipport"))
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"com: pipe and ipport= exclude each other; give one");
+		                "com: pipe and ipport= exclude each other; give one");
 	err = kcs_number(p, "ipport", 1, 65535, &t->ipport, error, cap);
 	if (!err)
 		err = set_port(t, p, defaults, error, cap);
@@ -262,7 +262,7 @@ static int set_target(struct kcs_trans *t, const char *name, char *error, size_t
 }
 
 static int parse_trans(struct kcs_trans *out, const struct kcs_form *forms, bool defaults,
-		       const char *where, const char *text, char *error, size_t cap)
+                       const char *where, const char *text, char *error, size_t cap)
 {
 	struct kcs_trans t = { 0 };
 	struct kcs_parsed p;
@@ -271,7 +271,7 @@ static int parse_trans(struct kcs_trans *out, const struct kcs_form *forms, bool
 	if (err)
 		return err;
 	err = strcmp(p.form->proto, "com") == 0 ? set_com(&t, &p, defaults, error, cap)
-						: set_target(&t, kcs_value(&p, "name"), error, cap);
+	                                        : set_target(&t, kcs_value(&p, "name"), error, cap);
 	if (!err)
 		*out = t;
 	return err;
@@ -299,7 +299,7 @@ void kcs_format_trans(const struct kcs_trans *t, char *out, size_t cap)
 	case KCS_COM_IPPORT:
 		for (size_t i = 0; i < sizeof host; i++)
 			host[i] = t->port[i] >= 'A' && t->port[i] <= 'Z' ? (char)(t->port[i] | 0x20)
-									 : t->port[i];
+			                                                 : t->port[i];
 		snprintf(out, cap, "com:ipport=%u,port=%s%s%s", t->ipport, host, resets, reconnect);
 		return;
 	case KCS_TARGET_NAME:
@@ -331,7 +331,7 @@ int kcs_parse_client(struct kcs_client *out, const char *text, char *error, size
 
 	if (!err)
 		err = strcmp(p.form->proto, "kdsrv") == 0 ? set_remote(&c, &p, error, cap)
-							  : set_com(&c.trans, &p, true, error, cap);
+		                                          : set_com(&c.trans, &p, true, error, cap);
 	if (!err)
 		*out = c;
 	explicit_bzero(&c, sizeof c);

@@ -10,8 +10,8 @@
 
 /* A stopped target answers RESET within milliseconds. A running one swallows
  * it, a byte a clock tick, and sees the break-in byte only behind it. */
-#define RESET_WAIT_MS  300
-#define BREAK_WAIT_MS  1000
+#define RESET_WAIT_MS 300
+#define BREAK_WAIT_MS 1000
 /* A target that took note of the break-in stops at its next look, which in the
  * middle of a boot is behind all module loads. */
 #define BREAK_NOTED_MS 5000
@@ -47,7 +47,7 @@ void kds_host_push(struct kds_host *h, struct kds_host_event ev)
 static void push_note(struct kds_host *h, int level, const char *text)
 {
 	kds_host_push(h,
-		      (struct kds_host_event){ .kind = KDS_EV_NOTE, .level = level, .text = text });
+	              (struct kds_host_event){ .kind = KDS_EV_NOTE, .level = level, .text = text });
 }
 
 static struct kdp_link *link_of(struct kds_host *h)
@@ -139,7 +139,7 @@ static void running_step(struct kds_host *h, int64_t now_ms)
 	if (!h->want_break) {
 		h->step_ms = KDP_NEVER;
 	} else if (!h->step && now_ms - h->silent_since_ms >= BREAKS_BEFORE_RESET_MS &&
-		   h->breaks_sent) {
+	           h->breaks_sent) {
 		/* It may be stopped, and we do not know. */
 		h->step = 1;
 		step_reset(h, now_ms);
@@ -195,7 +195,7 @@ static void set_running(struct kds_host *h, int64_t now_ms)
 /* ---- requests --------------------------------------------------------- */
 
 static void end_request(struct kds_host *h, int err, struct kdp_span reply, const char *text,
-			int64_t now_ms)
+                        int64_t now_ms)
 {
 	struct kdp_manipulate m;
 	bool have;
@@ -207,7 +207,7 @@ static void end_request(struct kds_host *h, int err, struct kdp_span reply, cons
 	case KDS_OWNER_USER:
 		kds_host_push(
 		    h, (struct kds_host_event){
-			   .kind = KDS_EV_REPLY, .err = err, .payload = reply, .text = text });
+		           .kind = KDS_EV_REPLY, .err = err, .payload = reply, .text = text });
 		break;
 	case KDS_OWNER_LOAD:
 		break;
@@ -229,7 +229,7 @@ static void send_request(struct kds_host *h, int64_t now_ms)
 	    !kdp_link_can_send(link_of(h)))
 		return;
 	if (kdp_link_send(link_of(h), KDP_STATE_MANIPULATE, kdp_span(h->req, h->req_len), 0,
-			  now_ms))
+	                  now_ms))
 		return;
 	h->req_phase = KDS_REQ_SENT;
 	/* Until the ACK, the link is in charge of repeating. */
@@ -248,7 +248,7 @@ static void start_request(struct kds_host *h, enum kds_request_owner owner, int6
 }
 
 void kds_host_own_request(struct kds_host *h, struct kdp_manipulate *m,
-			  enum kds_request_owner owner, int64_t now_ms)
+                          enum kds_request_owner owner, int64_t now_ms)
 {
 	long n;
 
@@ -333,7 +333,7 @@ static void reply_overdue(struct kds_host *h, int64_t now_ms)
 		bool twice = h->req_again;
 
 		fail_request(h, KD_ERR_TIMEOUT,
-			     "the target acknowledged the request and did not answer it", now_ms);
+		             "the target acknowledged the request and did not answer it", now_ms);
 		if (twice)
 			lost(h, "the target acknowledges requests and answers none", now_ms);
 		return;
@@ -414,7 +414,7 @@ static void send_answer(struct kds_host *h, int64_t now_ms)
 {
 	if (h->answer_len && kdp_link_can_send(link_of(h)) &&
 	    !kdp_link_send(link_of(h), h->answer_type, kdp_span(h->answer, h->answer_len), 0,
-			   now_ms))
+	                   now_ms))
 		h->answer_len = 0;
 }
 
@@ -504,8 +504,8 @@ static void got_debug_io(struct kds_host *h, struct kdp_span p, int64_t now_ms)
 		kds_host_answer(h, kdp_span(NULL, 0), now_ms);
 	else
 		kds_host_push(h, (struct kds_host_event){ .kind = KDS_EV_PROMPT,
-							  .payload = d.text,
-							  .max = h->prompt_max });
+		                                          .payload = d.text,
+		                                          .max = h->prompt_max });
 }
 
 static void got_file_io(struct kds_host *h, struct kdp_span p, int64_t now_ms)
@@ -564,7 +564,7 @@ static void break_behind_load(struct kds_host *h, int64_t now_ms)
 }
 
 static void got_load(struct kds_host *h, const struct kdp_state_change *sc, struct kdp_span p,
-		     int64_t now_ms)
+                     int64_t now_ms)
 {
 	if (kdp_load_symbols_is_session_end(&sc->load)) {
 		rebooted(h, "it says that it shuts down or reboots");
@@ -591,7 +591,7 @@ static void got_load(struct kds_host *h, const struct kdp_state_change *sc, stru
 }
 
 static void stopped(struct kds_host *h, const struct kdp_state_change *sc, struct kdp_span p,
-		    int64_t now_ms)
+                    int64_t now_ms)
 {
 	bool again = h->state == KDS_STOPPED, known = h->state != KDS_CONNECTING;
 
@@ -724,7 +724,7 @@ static void got_data(struct kds_host *h, const struct kdp_event *ev, int64_t now
 		break;
 	case KDP_STATE_CHANGE32:
 		push_note(h, KDW_ERROR,
-			  "the target speaks the 32-bit protocol of NT 4: too old for this server");
+		          "the target speaks the 32-bit protocol of NT 4: too old for this server");
 		break;
 	default:
 		/* Trace data is for tools that do not exist here. */
@@ -890,9 +890,9 @@ static void tell_silence(struct kds_host *h, int64_t now_ms)
 		push_note(
 		    h, KDW_WARNING,
 		    h->want_break
-			? "no answer yet: is the target on, booted with debugging enabled for "
-			  "this port, and cabled to it?"
-			: "nothing heard yet: the target may be running; break in to stop it");
+		        ? "no answer yet: is the target on, booted with debugging enabled for "
+		          "this port, and cabled to it?"
+		        : "nothing heard yet: the target may be running; break in to stop it");
 	}
 }
 
@@ -921,15 +921,15 @@ void kds_host_break(struct kds_host *h, int64_t now_ms)
 		kds_host_start_break(h, now_ms);
 	else if (h->stop_len)
 		kds_host_push(h,
-			      (struct kds_host_event){ .kind = KDS_EV_STOPPED,
-						       .payload = kdp_span(h->stop, h->stop_len) });
+		              (struct kds_host_event){ .kind = KDS_EV_STOPPED,
+		                                       .payload = kdp_span(h->stop, h->stop_len) });
 }
 
 int kds_host_answer(struct kds_host *h, struct kdp_span text, int64_t now_ms)
 {
 	struct kdp_debug_io d = { .api = KDP_GET_STRING,
-				  .processor_level = h->processor_level,
-				  .processor = h->processor };
+		                  .processor_level = h->processor_level,
+		                  .processor = h->processor };
 
 	if (!h->prompt_pending)
 		return KD_ERR_STATE;

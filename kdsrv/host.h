@@ -30,18 +30,18 @@ enum kds_host_state {
 };
 
 enum kds_host_event_kind {
-	KDS_EV_UP,         /* first word from the target, or again after LOST */
-	KDS_EV_LOST,       /* it fell silent; text */
-	KDS_EV_STOPPED,    /* payload: the state change; may repeat */
+	KDS_EV_UP,      /* first word from the target, or again after LOST */
+	KDS_EV_LOST,    /* it fell silent; text */
+	KDS_EV_STOPPED, /* payload: the state change; may repeat */
 	KDS_EV_RUNNING,
-	KDS_EV_MODULE,     /* payload: a load-symbols change, continued already */
-	KDS_EV_PRINT,      /* payload: text */
-	KDS_EV_PROMPT,     /* payload: text; max: longest answer */
-	KDS_EV_REPLY,      /* to kds_host_request. err, payload: the message,
-	                    * empty where KD does not answer; text for err */
-	KDS_EV_REBOOT,     /* text */
-	KDS_EV_NOTE,       /* text; level: enum kdw_level as in kdsrv/wire.h */
-	KDS_EV_RELEASED,   /* kds_host_release is done; err, text: what was left */
+	KDS_EV_MODULE,   /* payload: a load-symbols change, continued already */
+	KDS_EV_PRINT,    /* payload: text */
+	KDS_EV_PROMPT,   /* payload: text; max: longest answer */
+	KDS_EV_REPLY,    /* to kds_host_request. err, payload: the message,
+	                  * empty where KD does not answer; text for err */
+	KDS_EV_REBOOT,   /* text */
+	KDS_EV_NOTE,     /* text; level: enum kdw_level as in kdsrv/wire.h */
+	KDS_EV_RELEASED, /* kds_host_release is done; err, text: what was left */
 };
 
 struct kds_host_event {
@@ -49,19 +49,19 @@ struct kds_host_event {
 	int err;
 	int level;
 	uint32_t max;
-	struct kdp_span payload;  /* valid until the next call on the host */
-	const char *text;         /* NULL or valid until the next call */
+	struct kdp_span payload; /* valid until the next call on the host */
+	const char *text;        /* NULL or valid until the next call */
 };
 
 #define KDS_MAX_BREAKPOINTS 64
 
 struct kds_host_config {
 	const struct kdt_carrier *carrier;
-	uint32_t ack_ms;      /* 0: the carrier's own; more on slow lines */
-	uint32_t resets;      /* RESETs while looking for the target; 0: no
-	                       * limit, but they become rare */
-	bool break_in;        /* stop the target as soon as possible */
-	bool stop_on_load;    /* module loads are stops */
+	uint32_t ack_ms;   /* 0: the carrier's own; more on slow lines */
+	uint32_t resets;   /* RESETs while looking for the target; 0: no
+	                    * limit, but they become rare */
+	bool break_in;     /* stop the target as soon as possible */
+	bool stop_on_load; /* module loads are stops */
 };
 
 enum kds_request_owner { KDS_OWNER_USER, KDS_OWNER_LOAD, KDS_OWNER_RELEASE };
@@ -71,50 +71,50 @@ struct kds_host {
 	struct kdt kdt;
 	enum kds_host_state state;
 	struct kds_host_config config;
-	bool up;               /* in touch, as far as anyone was told */
-	bool was_up;           /* has been in touch before */
-	bool told_running;     /* RUNNING was the last that anyone was told */
-	bool aligned;          /* both sides agree on the packet ids */
-	bool settling;         /* RESET was answered; the target's packet that
-	                        * follows is still on its way */
+	bool up;           /* in touch, as far as anyone was told */
+	bool was_up;       /* has been in touch before */
+	bool told_running; /* RUNNING was the last that anyone was told */
+	bool aligned;      /* both sides agree on the packet ids */
+	bool settling;     /* RESET was answered; the target's packet that
+	                    * follows is still on its way */
 	bool want_break;
 	bool expect_reboot;    /* a Reboot request was acknowledged */
 	bool boot_seen;        /* a sync packet came, its first load not yet */
 	int64_t boot_until_ms; /* when that load is no longer waited for */
 
 	/* Looking for the target, or breaking in. */
-	int64_t step_ms;       /* when the next step is due */
+	int64_t step_ms; /* when the next step is due */
 	int64_t silent_since_ms;
 	unsigned step;
 	unsigned resets_sent;
-	unsigned breaks_sent;  /* since the last stop */
+	unsigned breaks_sent;   /* since the last stop */
 	int64_t break_until_ms; /* so long the last one may still work */
-	bool break_noted;      /* the target told a load again because of it */
-	unsigned stray_breaks; /* 62s that may cause one more stop */
-	bool repeats_due;      /* a RESET or 62 may make it repeat its stop */
+	bool break_noted;       /* the target told a load again because of it */
+	unsigned stray_breaks;  /* 62s that may cause one more stop */
+	bool repeats_due;       /* a RESET or 62 may make it repeat its stop */
 	bool told_silent, told_diagnosis;
 
 	/* The stop. */
 	uint16_t machine;
 	uint16_t processor_level, processor;
-	uint32_t exception_code;   /* 0 for other stops */
+	uint32_t exception_code; /* 0 for other stops */
 	bool first_chance;
-	uint64_t kernel_base, data_list;  /* from GetVersion */
+	uint64_t kernel_base, data_list; /* from GetVersion */
 	bool prompt_pending;
 	uint32_t prompt_max, prompt_length;
 	uint8_t stop[KDP_MAX_PAYLOAD];
 	size_t stop_len;
-	bool stop_deferred;        /* came before a continue's ACK */
+	bool stop_deferred; /* came before a continue's ACK */
 
 	/* The request under way, from the user or from here. */
 	enum kds_request_phase req_phase;
 	enum kds_request_owner req_owner;
-	bool req_again;            /* sent again after a RESET */
+	bool req_again; /* sent again after a RESET */
 	uint32_t req_api;
 	uint8_t req[KDP_MAX_PAYLOAD];
 	size_t req_len;
-	int64_t req_deadline_ms;   /* reply; moves while bytes come in */
-	int64_t req_limit_ms;      /* reply; does not move */
+	int64_t req_deadline_ms; /* reply; moves while bytes come in */
+	int64_t req_limit_ms;    /* reply; does not move */
 
 	/* An answer that a running target waits for, until the link is free. */
 	uint16_t answer_type;
@@ -126,9 +126,9 @@ struct kds_host {
 	unsigned breakpoint_count;
 
 	/* Letting go: see release.c. */
-	unsigned release;          /* enum release_phase, 0: not releasing */
+	unsigned release; /* enum release_phase, 0: not releasing */
 	bool release_leave;
-	unsigned release_stops;    /* stops continued so far */
+	unsigned release_stops; /* stops continued so far */
 	int64_t release_deadline_ms, release_linger_ms;
 	uint64_t release_pc, release_block;
 	uint8_t release_context[KDP_CONTEXT_AMD64_LEN];

@@ -88,7 +88,7 @@ static void tcp_peer(const struct sockaddr *sa, socklen_t len, char *out, size_t
 	char host[NI_MAXHOST], port[NI_MAXSERV];
 
 	if (getnameinfo(sa, len, host, sizeof(host), port, sizeof(port),
-			NI_NUMERICHOST | NI_NUMERICSERV))
+	                NI_NUMERICHOST | NI_NUMERICSERV))
 		snprintf(out, cap, "unknown address");
 	else
 		snprintf(out, cap, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
@@ -97,7 +97,7 @@ static void tcp_peer(const struct sockaddr *sa, socklen_t len, char *out, size_t
 /* ---- accepting -------------------------------------------------------- */
 
 static void accepted(struct evconnlistener *ev, evutil_socket_t fd, struct sockaddr *sa, int len,
-		     void *arg)
+                     void *arg)
 {
 	struct kds_listener *l = arg;
 	char peer[120];
@@ -117,7 +117,7 @@ static void accepted(struct evconnlistener *ev, evutil_socket_t fd, struct socka
 		(void)n;
 		close(fd);
 		kds_log(KDS_LOG_WARNING, "listen", "%s: refused, %d clients already", peer,
-			CLIENTS_MAX);
+		        CLIENTS_MAX);
 		return;
 	}
 	if (kds_client_new(l->server, fd, peer, !l->is_unix, trusted, kds_listener_verifier(l)))
@@ -165,10 +165,10 @@ static void accept_failed(struct evconnlistener *ev, void *arg)
 
 static int listen_on(struct kds_listener *l, int fd)
 {
-	l->ev = KD_FAULTY_ALLOC(
-	    "listener event", evconnlistener_new(l->server->base, accepted, l,
-						 LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC,
-						 BACKLOG, fd));
+	l->ev = KD_FAULTY_ALLOC("listener event",
+	                        evconnlistener_new(l->server->base, accepted, l,
+	                                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC,
+	                                           BACKLOG, fd));
 	if (!l->ev) {
 		int err = errno;
 
@@ -189,7 +189,7 @@ static bool unix_is_alive(const struct sockaddr_un *sun)
 	if (fd < 0)
 		return true;
 	alive = !connect(fd, (const struct sockaddr *)(const void *)sun, sizeof(*sun)) ||
-		errno != ECONNREFUSED;
+	        errno != ECONNREFUSED;
 	close(fd);
 	return alive;
 }
@@ -218,7 +218,7 @@ static int make_directory(const char *path, char *error, size_t cap)
 }
 
 static int open_unix(struct kds_listener *l, const struct kcs_server *where, char *error,
-		     size_t cap)
+                     size_t cap)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	int err = make_directory(where->path, error, cap);
@@ -232,7 +232,7 @@ static int open_unix(struct kds_listener *l, const struct kcs_server *where, cha
 	}
 	memcpy(sun.sun_path, where->path, strlen(where->path));
 	fd = KD_FAULTY("listener socket", EMFILE,
-		       socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	               socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 	if (fd < 0)
 		goto err_errno;
 	if (KD_FAULTY("bind", ENOMEM, bind(fd, (struct sockaddr *)(void *)&sun, sizeof(sun)))) {
@@ -241,11 +241,11 @@ static int open_unix(struct kds_listener *l, const struct kcs_server *where, cha
 		if (unix_is_alive(&sun)) {
 			close(fd);
 			snprintf(error, cap, "%s: in use: another kdsrv listens there",
-				 where->path);
+			         where->path);
 			return KD_ERR_BUSY;
 		}
 		kds_log(KDS_LOG_WARNING, "listen",
-			"%s: left by a server that was killed; taken over", where->path);
+		        "%s: left by a server that was killed; taken over", where->path);
 		unlink(where->path);
 		if (bind(fd, (struct sockaddr *)(void *)&sun, sizeof(sun)))
 			goto err_close;
@@ -271,7 +271,7 @@ static int bind_tcp(const struct addrinfo *ai)
 {
 	int on = 1;
 	int fd = KD_FAULTY("listener socket", EMFILE,
-			   socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+	                   socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 
 	if (fd < 0)
 		return -1;
@@ -291,11 +291,11 @@ static int bind_tcp(const struct addrinfo *ai)
 }
 
 static int try_port(struct kds_listener *l, const char *host, unsigned port, bool ipv6, char *error,
-		    size_t cap)
+                    size_t cap)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
-				  .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
-				  .ai_family = ipv6 ? AF_INET6 : AF_UNSPEC };
+		                  .ai_flags = AI_PASSIVE | AI_NUMERICSERV,
+		                  .ai_family = ipv6 ? AF_INET6 : AF_UNSPEC };
 	struct addrinfo *ai;
 	char service[16];
 	int fd, rc;
@@ -325,16 +325,16 @@ static int open_tcp(struct kds_listener *l, const struct kcs_server *where, char
 		err = try_port(l, host, port, where->ipv6, error, cap);
 	if (err == KD_ERR_BUSY && where->port_lo == where->port_hi)
 		snprintf(error, cap, "tcp: port %u on %s is in use; ss -ltnp tells by whom",
-			 where->port_lo, host);
+		         where->port_lo, host);
 	else if (err == KD_ERR_BUSY)
 		snprintf(error, cap,
-			 "tcp: ports %u to %u on %s are all in use; ss -ltnp tells by whom",
-			 where->port_lo, where->port_hi, host);
+		         "tcp: ports %u to %u on %s are all in use; ss -ltnp tells by whom",
+		         where->port_lo, where->port_hi, host);
 	return err;
 }
 
 int kds_listener_open(struct kds_listener **out, struct kds_server *s,
-		      const struct kcs_server *where, char *error, size_t cap)
+                      const struct kcs_server *where, char *error, size_t cap)
 {
 	struct kds_listener *l = KD_FAULTY_ALLOC("listener", calloc(1, sizeof(*l)));
 	int err;
@@ -357,7 +357,7 @@ int kds_listener_open(struct kds_listener **out, struct kds_server *s,
 		return KD_ERR_IO;
 	}
 	err = where->kind == KCS_NPIPE ? open_unix(l, where, error, cap)
-				       : open_tcp(l, where, error, cap);
+	                               : open_tcp(l, where, error, cap);
 	if (err) {
 		kds_listener_close(l);
 		return err;

@@ -41,7 +41,7 @@ int kds_local_start(char *error, size_t cap)
 	pid_t pid;
 
 	if (KD_FAULTY("socketpair", EMFILE,
-		      socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds))) {
+	              socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds))) {
 		snprintf(error, cap, "cannot make a socket: %s", strerror(errno));
 		return KD_ERR_IO;
 	}

@@ -36,7 +36,7 @@ static void notify_ready(void)
 	if (fd < 0)
 		return;
 	n = sendto(fd, text, sizeof(text) - 1, MSG_NOSIGNAL, (struct sockaddr *)(void *)&sun,
-		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
+	           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len));
 	if (n < 0)
 		kds_log(KDS_LOG_WARNING, "server", "cannot tell systemd that we are ready");
 	close(fd);

@@ -47,7 +47,7 @@ static void op_free(struct kds_ops *o, struct kds_op *op)
 }
 
 static void op_end(struct kds_client *c, struct kds_op *op, int err, const char *text,
-		   struct kdp_span body)
+                   struct kdp_span body)
 {
 	kds_client_reply(c, op->id, err, text, body);
 	op_free(&c->ops, op);
@@ -145,10 +145,10 @@ static int request_memory(struct kds_client *c, struct kds_op *op)
 	bool write = op->type == KDW_WRITE;
 	uint32_t count = op->left < KDP_MANIPULATE_DATA ? (uint32_t)op->left : KDP_MANIPULATE_DATA;
 	struct kdp_manipulate m = { .api = memory_api(op->space, write),
-				    .processor = h->processor,
-				    .processor_level = h->processor_level,
-				    .status = KDP_STATUS_PENDING,
-				    .memory = { .address = op->address, .count = count } };
+		                    .processor = h->processor,
+		                    .processor_level = h->processor_level,
+		                    .status = KDP_STATUS_PENDING,
+		                    .memory = { .address = op->address, .count = count } };
 	uint8_t buf[KDP_MAX_PAYLOAD];
 	long n;
 
@@ -205,8 +205,8 @@ static bool op_start(struct kds_client *c, struct kds_op *op)
 	}
 	err =
 	    op->type == KDW_MANIPULATE
-		? kds_host_request(&c->target->host, kdp_span(op->body, op->body_len), kds_now_ms())
-		: request_memory(c, op);
+	        ? kds_host_request(&c->target->host, kdp_span(op->body, op->body_len), kds_now_ms())
+	        : request_memory(c, op);
 	if (err) {
 		op_end(c, op, err, NULL, kdp_span(NULL, 0));
 		return false;
@@ -295,8 +295,8 @@ static void write_reply(struct kds_client *c, struct kds_op *op, const struct kd
 	uint32_t asked = op->left < KDP_MANIPULATE_DATA ? (uint32_t)op->left : KDP_MANIPULATE_DATA;
 	/* Some stubs count the bytes in another field: success means all. */
 	uint32_t done = kdp_status_ok(m->status)   ? asked
-			: m->memory.actual < asked ? m->memory.actual
-						   : 0;
+	                : m->memory.actual < asked ? m->memory.actual
+	                                           : 0;
 
 	op->done += done;
 	op->address += done;

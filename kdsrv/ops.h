@@ -17,7 +17,7 @@ struct kds_op;
 struct kds_ops {
 	TAILQ_HEAD(, kds_op) queue;
 	unsigned count;
-	bool busy;    /* the head's exchange is with the target */
+	bool busy; /* the head's exchange is with the target */
 };
 
 void kds_ops_init(struct kds_ops *o);

@@ -158,7 +158,7 @@ enum kds_options_result kds_options_parse(struct kds_options *o, int argc, char 
 	}
 	if (!o->config.listener_count) {
 		fprintf(stderr, "kdsrv: no transport given: use -t, for example -t tcp:port=5005\n"
-				"Try 'kdsrv --help'.\n");
+		                "Try 'kdsrv --help'.\n");
 		return KDS_OPTIONS_BAD;
 	}
 	return KDS_OPTIONS_RUN;

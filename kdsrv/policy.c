@@ -8,7 +8,7 @@
 #include <strings.h>
 
 static int resolve_name(const struct kds_config *config, struct kcs_trans *trans, char *error,
-			size_t cap)
+                        size_t cap)
 {
 	for (unsigned i = 0; i < config->named_count; i++) {
 		if (!strcasecmp(config->named[i].name, trans->port)) {
@@ -17,12 +17,12 @@ static int resolve_name(const struct kds_config *config, struct kcs_trans *trans
 		}
 	}
 	snprintf(error, cap, "target:name=%s: no such target here; kdsrv --target names them",
-		 trans->port);
+	         trans->port);
 	return KD_ERR_NOT_FOUND;
 }
 
 int kds_policy_resolve(const struct kds_config *config, bool trusted, struct kcs_trans *trans,
-		       char *error, size_t cap)
+                       char *error, size_t cap)
 {
 	char text[KCS_MAX_TEXT];
 
@@ -35,8 +35,8 @@ int kds_policy_resolve(const struct kds_config *config, bool trusted, struct kcs
 		if (!fnmatch(config->allow[i], text, 0))
 			return KD_OK;
 	snprintf(error, cap,
-		 "%s: not permitted from another machine or user; start kdsrv with "
-		 "--allow '%s' or --target NAME=%s",
-		 text, text, text);
+	         "%s: not permitted from another machine or user; start kdsrv with "
+	         "--allow '%s' or --target NAME=%s",
+	         text, text, text);
 	return KD_ERR_DENIED;
 }

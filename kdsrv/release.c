@@ -37,15 +37,15 @@ int64_t kds_release_deadline(const struct kds_host *h)
 	if (h->release == REL_NONE)
 		return KDP_NEVER;
 	return h->release == REL_LINGER && h->release_linger_ms < h->release_deadline_ms
-		   ? h->release_linger_ms
-		   : h->release_deadline_ms;
+	           ? h->release_linger_ms
+	           : h->release_deadline_ms;
 }
 
 static void finish(struct kds_host *h, int err, const char *text)
 {
 	h->release = REL_NONE;
 	kds_host_push(h,
-		      (struct kds_host_event){ .kind = KDS_EV_RELEASED, .err = err, .text = text });
+	              (struct kds_host_event){ .kind = KDS_EV_RELEASED, .err = err, .text = text });
 }
 
 void kds_host_release(struct kds_host *h, bool leave, uint32_t limit_ms, int64_t now_ms)
@@ -70,7 +70,7 @@ static void ask_memory(struct kds_host *h, uint64_t address, uint32_t count, int
 {
 	ask(h,
 	    (struct kdp_manipulate){ .api = KDP_READ_VIRTUAL_MEMORY,
-				     .memory = { .address = address, .count = count } },
+	                             .memory = { .address = address, .count = count } },
 	    now_ms);
 }
 
@@ -78,7 +78,7 @@ static void ask_continue(struct kds_host *h, int64_t now_ms)
 {
 	struct kdp_manipulate m = { .api = KDP_CONTINUE2 };
 	bool ours = !h->exception_code || h->exception_code == KDP_EXC_BREAKPOINT ||
-		    h->exception_code == KDP_EXC_SINGLE_STEP || h->exception_code == KDP_EXC_WAKE;
+	            h->exception_code == KDP_EXC_SINGLE_STEP || h->exception_code == KDP_EXC_WAKE;
 
 	m.cont2.status = ours ? KDP_DBG_CONTINUE : KDP_DBG_EXCEPTION_NOT_HANDLED;
 	m.cont2.dr7 = DR7_NEUTRAL;
@@ -95,7 +95,7 @@ static void ask_set_context(struct kds_host *h, int64_t now_ms)
 	kdp_reg_set(pc, h->release_context, h->release_context_len, h->release_pc + 1);
 	ask(h,
 	    (struct kdp_manipulate){ .api = KDP_SET_CONTEXT,
-				     .data = kdp_span(h->release_context, h->release_context_len) },
+	                             .data = kdp_span(h->release_context, h->release_context_len) },
 	    now_ms);
 }
 
@@ -195,7 +195,7 @@ static bool may_be_bugcheck(const struct kds_host *h)
 {
 	const char *name = h->machine == KDP_MACHINE_X86 ? "eax" : "rcx";
 	uint64_t v = kdp_reg_get(kdp_reg_find(kdp_context_regs(h->machine), name),
-				 kdp_span(h->release_context, h->release_context_len));
+	                         kdp_span(h->release_context, h->release_context_len));
 
 	return v == 3 || v == 4;
 }
@@ -219,7 +219,7 @@ static void got_data_list(struct kds_host *h, const struct kdp_manipulate *m)
 		return;
 	}
 	h->release_block = size == 4 ? kdp_machine_canonical(h->machine, kdp_get_u32(m->data.p))
-				     : kdp_get_u64(m->data.p);
+	                             : kdp_get_u64(m->data.p);
 	h->release = REL_DATA_BLOCK;
 }
 

@@ -39,8 +39,7 @@ int kds_server_init(struct kds_server *s, const struct kds_config *config, char 
 	TAILQ_INIT(&s->targets);
 	s->config = config;
 	s->start_ms = kds_now_ms();
-	s->reserve_fd =
-	    KD_FAULTY("reserve fd", EMFILE, open("/dev/null", O_RDONLY | O_CLOEXEC));
+	s->reserve_fd = KD_FAULTY("reserve fd", EMFILE, open("/dev/null", O_RDONLY | O_CLOEXEC));
 	if (ec) {
 		/* Timers are in milliseconds; the cheap clock would round them
 		 * to scheduler ticks. */
@@ -77,17 +76,17 @@ void kds_server_describe(const struct kds_server *s, char *out, size_t cap)
 	out[0] = '\0';
 	for (unsigned i = 0; i < s->listener_count && used < cap; i++)
 		used += (size_t)snprintf(out + used, cap - used, "%s%s", i ? " " : "",
-					 kds_listener_name(s->listeners[i]));
+		                         kds_listener_name(s->listeners[i]));
 }
 
 static void on_signal(evutil_socket_t sig, short what, void *arg)
 {
 	(void)what;
 	kds_server_end(arg,
-		       sig == SIGTERM  ? "SIGTERM"
-		       : sig == SIGINT ? "SIGINT"
-				       : "SIGHUP",
-		       NULL, 0);
+	               sig == SIGTERM  ? "SIGTERM"
+	               : sig == SIGINT ? "SIGINT"
+	                               : "SIGHUP",
+	               NULL, 0);
 }
 
 int kds_server_catch_signals(struct kds_server *s)
@@ -101,7 +100,7 @@ int kds_server_catch_signals(struct kds_server *s)
 		    hangup.sa_handler == SIG_IGN)
 			continue;
 		s->signals[i] = KD_FAULTY_ALLOC("signal event",
-						evsignal_new(s->base, signals[i], on_signal, s));
+		                                evsignal_new(s->base, signals[i], on_signal, s));
 		if (!s->signals[i] ||
 		    KD_FAULTY("signal event add", ENOMEM, event_add(s->signals[i], NULL)))
 			return KD_ERR_NOMEM;

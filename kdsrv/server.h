@@ -37,7 +37,7 @@ struct kds_config {
 	unsigned allow_count;
 	struct kds_named_target named[KDS_MAX_RULES];
 	unsigned named_count;
-	bool leave_stopped;       /* policy for targets when a session ends */
+	bool leave_stopped; /* policy for targets when a session ends */
 };
 
 /* Tries of one address to guess a password. */
@@ -52,20 +52,20 @@ struct kds_tries {
 struct kds_server {
 	struct event_base *base;
 	const struct kds_config *config;
-	bool local;               /* serves one process over a socketpair */
+	bool local; /* serves one process over a socketpair */
 	TAILQ_HEAD(, kds_client) clients;
 	TAILQ_HEAD(, kds_target) targets;
 	struct kds_listener *listeners[KDS_MAX_LISTENERS];
 	unsigned listener_count, client_count;
-	int reserve_fd;           /* given up to refuse clients politely when
-	                           * descriptors run out */
+	int reserve_fd; /* given up to refuse clients politely when
+	                 * descriptors run out */
 	struct kds_tries tries[KDS_MAX_TRIES];
 	int64_t start_ms;
 	struct event *signals[KDS_SIGNALS];
 
 	/* Ending: see teardown.c. */
 	bool ending, end_answered;
-	struct kds_client *end_client;  /* who asked; NULL for a signal */
+	struct kds_client *end_client; /* who asked; NULL for a signal */
 	uint32_t end_id;
 	char end_text[KDW_MAX_STRING]; /* what could not be done */
 	struct event *end_timer;

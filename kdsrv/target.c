@@ -16,8 +16,8 @@
 
 #define RETRY_MS      500 /* between tries to reopen a device */
 #define READ_SIZE     16384
-#define READS_A_ROUND 2 /* then other targets have their turn */
-#define ROUNDS        4 /* then clients must have theirs */
+#define READS_A_ROUND 2  /* then other targets have their turn */
+#define ROUNDS        4  /* then clients must have theirs */
 #define TX_BITS       10 /* of a byte on an asynchronous line */
 #define ACK_BASE_MS   1000
 
@@ -44,8 +44,8 @@ struct kds_target *kds_target_find(struct kds_server *s, const struct kcs_trans 
 static void tell_link(struct kds_target *t, uint8_t state, const char *text)
 {
 	kds_log(state == KDW_LINK_UP || state == KDW_LINK_CONNECTING ? KDS_LOG_INFO
-								     : KDS_LOG_WARNING,
-		"target", "%s: %s", t->name, text);
+	                                                             : KDS_LOG_WARNING,
+	        "target", "%s: %s", t->name, text);
 	if (t->client)
 		kds_client_event_text(t->client, KDW_EV_LINK, state, text);
 }
@@ -69,7 +69,7 @@ static void tell_prompt(struct kds_target *t, const struct kds_host_event *ev)
 static void tell_note(struct kds_target *t, int level, const char *text)
 {
 	kds_log(level == KDW_NOTE ? KDS_LOG_INFO : KDS_LOG_WARNING, "target", "%s: %s", t->name,
-		text);
+	        text);
 	if (t->client)
 		kds_client_event_text(t->client, KDW_EV_NOTICE, level, text);
 }
@@ -77,7 +77,7 @@ static void tell_note(struct kds_target *t, int level, const char *text)
 static void got_released(struct kds_target *t, const struct kds_host_event *ev)
 {
 	kds_log(ev->err ? KDS_LOG_WARNING : KDS_LOG_INFO, "target", "%s: session ended%s%s",
-		t->name, ev->text ? ": " : "", ev->text ? ev->text : "");
+	        t->name, ev->text ? ": " : "", ev->text ? ev->text : "");
 	snprintf(t->last_words, sizeof(t->last_words), "%s", ev->text ? ev->text : "");
 	t->finished = true;
 }
@@ -178,8 +178,8 @@ static bool same_fds(const struct kds_target *t, const struct pollfd *fds, size_
 
 static bool watch_fd(struct kds_target *t, const struct pollfd *fd, short what)
 {
-	struct event *ev = KD_FAULTY_ALLOC(
-	    "target event", event_new(t->server->base, fd->fd, what, fd_ready, t));
+	struct event *ev =
+	    KD_FAULTY_ALLOC("target event", event_new(t->server->base, fd->fd, what, fd_ready, t));
 
 	if (!ev)
 		return false;
@@ -213,7 +213,7 @@ static bool watch_fds(struct kds_target *t)
 			what |= EV_WRITE;
 		if (!watch_fd(t, &fds[i], what)) {
 			snprintf(t->driver->error, sizeof(t->driver->error),
-				 "cannot be watched: out of memory or descriptors");
+			         "cannot be watched: out of memory or descriptors");
 			return false;
 		}
 	}
@@ -275,7 +275,7 @@ static void device_gone(struct kds_target *t)
 	char reason[300];
 
 	snprintf(reason, sizeof(reason), "%s",
-		 t->driver->error[0] ? t->driver->error : "the device is gone");
+	         t->driver->error[0] ? t->driver->error : "the device is gone");
 	close_driver(t);
 	if (t->state == KDS_TARGET_RELEASING) {
 		snprintf(t->last_words, sizeof(t->last_words), "%.190s", reason);
@@ -540,7 +540,7 @@ void kds_target_free(struct kds_target *t)
 }
 
 int kds_target_open(struct kds_target **out, struct kds_client *c, const struct kcs_trans *trans,
-		    unsigned flags, char *error, size_t cap)
+                    unsigned flags, char *error, size_t cap)
 {
 	struct kds_target *t = KD_FAULTY_ALLOC("target", calloc(1, sizeof(*t)));
 	int err;
@@ -554,10 +554,10 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 	t->flags = flags;
 	t->timer_ms = KDP_NEVER;
 	kcs_format_trans(trans, t->name, sizeof(t->name));
-	t->timer = KD_FAULTY_ALLOC("target timer",
-				   event_new(t->server->base, -1, 0, timer_fired, t));
-	t->turn = KD_FAULTY_ALLOC("target turn",
-				  event_new(t->server->base, -1, 0, clients_had_turn, t));
+	t->timer =
+	    KD_FAULTY_ALLOC("target timer", event_new(t->server->base, -1, 0, timer_fired, t));
+	t->turn =
+	    KD_FAULTY_ALLOC("target turn", event_new(t->server->base, -1, 0, clients_had_turn, t));
 	if (!t->timer || !t->turn) {
 		free_events(t);
 		free(t);

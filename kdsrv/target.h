@@ -12,36 +12,36 @@
 
 enum kds_target_state {
 	KDS_TARGET_OPEN,
-	KDS_TARGET_WAITING,    /* the device is gone; tried again and again */
-	KDS_TARGET_GONE,       /* the device is gone for good; held until CLOSE */
-	KDS_TARGET_RELEASING,  /* the session is over */
+	KDS_TARGET_WAITING,   /* the device is gone; tried again and again */
+	KDS_TARGET_GONE,      /* the device is gone for good; held until CLOSE */
+	KDS_TARGET_RELEASING, /* the session is over */
 };
 
 struct kds_target {
 	TAILQ_ENTRY(kds_target) entry;
 	struct kds_server *server;
-	struct kds_client *client;     /* NULL while it is being let go */
+	struct kds_client *client; /* NULL while it is being let go */
 	enum kds_target_state state;
 	struct kcs_trans trans;
-	char name[KCS_MAX_TEXT];       /* normalised connection string */
-	unsigned flags;                /* enum kdw_open_flags */
-	struct kdd *driver;            /* NULL in WAITING and GONE */
+	char name[KCS_MAX_TEXT]; /* normalised connection string */
+	unsigned flags;          /* enum kdw_open_flags */
+	struct kdd *driver;      /* NULL in WAITING and GONE */
 	struct pollfd fds[KDS_TARGET_FDS];
 	struct event *fd_events[KDS_TARGET_FDS];
 	size_t fd_count;
-	struct event *timer;           /* the engine's deadline, or reopening */
-	int64_t timer_ms;              /* when it is due */
-	bool started;                  /* the driver is up, the engine runs */
+	struct event *timer; /* the engine's deadline, or reopening */
+	int64_t timer_ms;    /* when it is due */
+	bool started;        /* the driver is up, the engine runs */
 	bool driver_gone, finished, pumping;
-	bool blocked;                  /* the driver takes no more bytes now */
-	unsigned rounds;               /* of reading since clients had a turn */
-	bool resting;                  /* until they have */
-	struct event *turn;            /* is when they have */
+	bool blocked;       /* the driver takes no more bytes now */
+	unsigned rounds;    /* of reading since clients had a turn */
+	bool resting;       /* until they have */
+	struct event *turn; /* is when they have */
 	struct kds_host host;
 	bool has_close_id;
-	uint32_t close_id;             /* CLOSE to be answered */
-	char last_words[200];          /* what letting go of it left undone */
-	uint64_t ack_max_us;           /* longest from a read to the write after it */
+	uint32_t close_id;    /* CLOSE to be answered */
+	char last_words[200]; /* what letting go of it left undone */
+	uint64_t ack_max_us;  /* longest from a read to the write after it */
 };
 
 /* Opens the hardware for a client and starts to look for the target.

@@ -48,7 +48,7 @@ void kds_server_add_last_words(struct kds_server *s, const char *target, const c
 	size_t have = strlen(s->end_text);
 
 	snprintf(s->end_text + have, sizeof(s->end_text) - have, "%s%s: %s", have ? "; " : "",
-		 target, text);
+	         target, text);
 }
 
 static void end_timer_fired(evutil_socket_t fd, short what, void *arg)

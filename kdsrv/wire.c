@@ -153,7 +153,7 @@ static bool parse_version(unsigned *out, struct kdp_span word)
 
 /* "MAGIC version software", and leaves in *rest what follows. */
 static long parse_greeting(struct kdw_greeting *out, struct kdp_span in, const char *magic,
-			   struct kdp_span *rest)
+                           struct kdp_span *rest)
 {
 	struct kdw_greeting g = { 0 };
 	struct kdp_span software;
@@ -206,7 +206,7 @@ long kdw_greeting_parse_client(struct kdw_greeting *out, struct kdp_span in)
 void kdw_greeting_format_server(char out[KDW_GREETING_MAX], const char *software, bool auth)
 {
 	snprintf(out, KDW_GREETING_MAX, "KDSRV %d %.47s auth=%s\n", KDW_VERSION, software,
-		 auth ? "scram-sha-256" : "none");
+	         auth ? "scram-sha-256" : "none");
 }
 
 void kdw_greeting_format_client(char out[KDW_GREETING_MAX], const char *software)

@@ -13,7 +13,7 @@
 struct kdt;
 
 struct kdt_carrier {
-	const char *name;                        /* "com" */
+	const char *name; /* "com" */
 	const struct kdp_link_rules *rules;
 	/* Takes what the driver received: any piece of the stream, or exactly
 	 * one datagram. Returns the bytes taken; pull events and come again
@@ -39,8 +39,8 @@ struct kdt {
 struct kdt_config {
 	const struct kdt_carrier *carrier;
 	enum kdp_role role;
-	uint32_t ack_ms;           /* 0: the carrier's own */
-	uint32_t resets;           /* RESETs per synchronisation, 0: unlimited */
+	uint32_t ack_ms; /* 0: the carrier's own */
+	uint32_t resets; /* RESETs per synchronisation, 0: unlimited */
 };
 
 void kdt_init(struct kdt *t, const struct kdt_config *c, int64_t now_ms);

@@ -39,8 +39,8 @@ static double round_trip_ns(size_t data_len, size_t *frame_len)
 	for (int i = 0; i < ROUNDS; i++) {
 		n = kdp_manipulate_encode(payload, sizeof(payload), &m);
 		f = (struct kdp_frame){ .type = KDP_STATE_MANIPULATE,
-					.id = 0x80800000,
-					.payload = kdp_span(payload, (size_t)n) };
+			                .id = 0x80800000,
+			                .payload = kdp_span(payload, (size_t)n) };
 		n = kdp_frame_encode(frame, sizeof(frame), &f, true);
 		kdp_scan_feed(&scan, kdp_span(frame, (size_t)n));
 		if (kdp_scan_next(&scan, &f) != KDP_SCAN_FRAME ||

@@ -184,7 +184,7 @@ static void direct_attach(struct direct *d, const char *where)
 }
 
 static void direct_exchange(struct direct *d, const struct kdp_manipulate *m,
-			    struct kdp_manipulate *reply)
+                            struct kdp_manipulate *reply)
 {
 	uint8_t buf[KDP_MAX_PAYLOAD];
 	long n = kdp_manipulate_encode(buf, sizeof(buf), m);
@@ -209,7 +209,7 @@ static double direct_read(struct direct *d, uint64_t address, uint64_t length)
 		uint32_t count =
 		    length < KDP_MANIPULATE_DATA ? (uint32_t)length : KDP_MANIPULATE_DATA;
 		struct kdp_manipulate m = { .api = KDP_READ_VIRTUAL_MEMORY,
-					    .memory = { .address = address, .count = count } };
+			                    .memory = { .address = address, .count = count } };
 		struct kdp_manipulate reply;
 
 		direct_exchange(d, &m, &reply);
@@ -348,7 +348,7 @@ static double through_rtt(struct through *t, size_t count)
 		int64_t start_us = now_us();
 
 		through_wait(t, KDW_REPLY,
-			     through_send(t, KDW_MANIPULATE, kdp_span(buf, (size_t)n)));
+		             through_send(t, KDW_MANIPULATE, kdp_span(buf, (size_t)n)));
 		us[i] = (double)(now_us() - start_us);
 	}
 	result = median(us, count);
@@ -402,7 +402,7 @@ int main(int argc, char **argv)
 		direct_attach(d, argv[2]);
 		if (!strcmp(argv[3], "read") && argc == 6)
 			printf("%.6f\n", direct_read(d, strtoull(argv[4], NULL, 0),
-						     strtoull(argv[5], NULL, 0)));
+			                             strtoull(argv[5], NULL, 0)));
 		else if (!strcmp(argv[3], "rtt"))
 			printf("%.1f\n", direct_rtt(d, count_of(argv[4])));
 		free(d);
@@ -416,7 +416,7 @@ int main(int argc, char **argv)
 		through_attach(t, argv[2], argv[3]);
 		if (!strcmp(argv[4], "read") && argc == 7)
 			printf("%.6f\n", through_read(t, strtoull(argv[5], NULL, 0),
-						      strtoull(argv[6], NULL, 0)));
+			                              strtoull(argv[6], NULL, 0)));
 		else if (!strcmp(argv[4], "rtt") && argc == 6)
 			printf("%.1f\n", through_rtt(t, count_of(argv[5])));
 		else if (!strcmp(argv[4], "hold"))

@@ -63,8 +63,8 @@ static void die(const char *what)
 static void link_start(struct target *t)
 {
 	struct kdp_link_config c = { .role = KDP_TARGET,
-				     .rules = &kdp_rules_com,
-				     .ack_ms = ACK_MS };
+		                     .rules = &kdp_rules_com,
+		                     .ack_ms = ACK_MS };
 
 	kdp_link_init(&t->link, &c, now_ms());
 	t->stopped = false;
@@ -108,7 +108,7 @@ static void serve(struct target *t, struct kdp_span payload)
 	n = kdp_manipulate_encode(buf, sizeof(buf), &m);
 	if (n > 0)
 		kdp_link_send(&t->link, KDP_STATE_MANIPULATE, kdp_span(buf, (size_t)n), 0,
-			      now_ms());
+		              now_ms());
 }
 
 static void acked(struct target *t)
@@ -216,7 +216,7 @@ static void round_of(struct pollfd *fds)
 	for (unsigned i = 0; i < target_count; i++)
 		fds[i] =
 		    (struct pollfd){ .fd = targets[i].fd >= 0 ? targets[i].fd : targets[i].listener,
-				     .events = POLLIN };
+			             .events = POLLIN };
 	poll(fds, target_count, 20);
 	for (unsigned i = 0; i < target_count; i++) {
 		struct target *t = &targets[i];

@@ -12,7 +12,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const uint16_t machines[] = { KDP_MACHINE_UNKNOWN, KDP_MACHINE_X86, KDP_MACHINE_AMD64,
-				     KDP_MACHINE_ARM64 };
+	                             KDP_MACHINE_ARM64 };
 #define MACHINES (sizeof(machines) / sizeof(machines[0]))
 
 static void must(int condition)

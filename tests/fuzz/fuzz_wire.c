@@ -18,7 +18,7 @@ static void must(int condition, const char *what)
 
 /* What was decided on all bytes was "need more" or the same on fewer. */
 static void check_prefixes(long (*parse)(struct kdw_greeting *, struct kdp_span),
-			   struct kdp_span in)
+                           struct kdp_span in)
 {
 	struct kdw_greeting g, part;
 	long whole = parse(&g, in);

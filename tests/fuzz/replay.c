@@ -61,7 +61,7 @@ static void replay_corpus(const char *program)
 	int n;
 
 	snprintf(dir, sizeof(dir), "%s/tests/fuzz/corpus/%s", top ? top : ".",
-		 name ? name + 1 : program);
+	         name ? name + 1 : program);
 	n = scandir(dir, &list, visible, alphasort);
 	if (n <= 0) {
 		printf("1..1\nnot ok 1 - no corpus in %s\n", dir);

@@ -55,7 +55,7 @@ typedef long codec_encode_fn(uint8_t *buf, size_t cap, const void *msg);
 /* Each prefix shorter than fixed bytes is TRUNCATED and leaves out alone; each
  * longer one decodes. */
 static inline void check_truncations(codec_decode_fn *decode, size_t out_size, const uint8_t *wire,
-				     size_t len, size_t fixed)
+                                     size_t len, size_t fixed)
 {
 	uint8_t *out = malloc(out_size), *untouched = malloc(out_size);
 
@@ -67,7 +67,7 @@ static inline void check_truncations(codec_decode_fn *decode, size_t out_size, c
 
 		memset(out, 0x5A, out_size);
 		assert_int_equal(decode(out, kdp_span(in, n)),
-				 n < fixed ? KD_ERR_TRUNCATED : KD_OK);
+		                 n < fixed ? KD_ERR_TRUNCATED : KD_OK);
 		assert_int_equal(memcmp(out, untouched, out_size) == 0, n < fixed);
 		exact_free(in, n);
 	}
@@ -78,7 +78,7 @@ static inline void check_truncations(codec_decode_fn *decode, size_t out_size, c
 /* Encodes msg into each buffer that is too small, then into one that fits, and
  * compares with wire. */
 static inline void check_encode(codec_encode_fn *encode, const void *msg, const uint8_t *wire,
-				size_t len)
+                                size_t len)
 {
 	for (size_t cap = 0; cap <= len; cap++) {
 		uint8_t *buf = malloc(cap + 1);

@@ -28,9 +28,9 @@
 
 struct port {
 	const char *name;
-	const char *sysfs;       /* "P:" to the end of the description */
-	unsigned max_baud;       /* 0: any */
-	int lines_error;         /* what TIOCM* gives instead of working */
+	const char *sysfs; /* "P:" to the end of the description */
+	unsigned max_baud; /* 0: any */
+	int lines_error;   /* what TIOCM* gives instead of working */
 	/* What the UART remembers. */
 	int lines;
 	struct serial_struct info;
@@ -232,7 +232,6 @@ int main(int argc, char **argv)
 	g_object_unref(testbed);
 	if (WIFEXITED(run.status))
 		return WEXITSTATUS(run.status);
-	fprintf(stderr, "serial_mock: %s was killed by signal %d\n", argv[1],
-	        WTERMSIG(run.status));
+	fprintf(stderr, "serial_mock: %s was killed by signal %d\n", argv[1], WTERMSIG(run.status));
 	return 1;
 }

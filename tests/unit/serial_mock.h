@@ -5,13 +5,13 @@
 #define SERIAL_MOCK_FD 20
 
 enum serial_mock_port {
-	MOCK_PLAIN,          /* /dev/ttyS4: RTS on and DTR off at the start */
-	MOCK_SLOW,           /* /dev/ttyS5: says yes to any speed, does at most 115200 */
-	MOCK_NO_LINES,       /* /dev/ttyS6: TIOCMGET fails with ENOTTY */
-	MOCK_NO_UART,        /* /dev/ttyS7: TIOCMGET fails with EIO */
-	MOCK_FTDI,           /* /dev/ttyUSB0: latency_timer is 16 */
-	MOCK_HANGUP,         /* /dev/ttyS9, for one use */
-	MOCK_HANGUP_SEND,    /* /dev/ttyS10, for one use */
+	MOCK_PLAIN,       /* /dev/ttyS4: RTS on and DTR off at the start */
+	MOCK_SLOW,        /* /dev/ttyS5: says yes to any speed, does at most 115200 */
+	MOCK_NO_LINES,    /* /dev/ttyS6: TIOCMGET fails with ENOTTY */
+	MOCK_NO_UART,     /* /dev/ttyS7: TIOCMGET fails with EIO */
+	MOCK_FTDI,        /* /dev/ttyUSB0: latency_timer is 16 */
+	MOCK_HANGUP,      /* /dev/ttyS9, for one use */
+	MOCK_HANGUP_SEND, /* /dev/ttyS10, for one use */
 	SERIAL_MOCK_PORTS
 };
 

@@ -76,12 +76,12 @@ static void on_state_change(struct session *s, struct kdp_span payload)
 
 	assert_int_equal(kdp_state_change_decode(sc, keep(&s->kept_change, payload)), KD_OK);
 	assert_int_equal(kdp_control_report_decode(&s->report, KDP_MACHINE_X86, sc->control),
-			 KD_OK);
+	                 KD_OK);
 	assert_int_equal(sc->processors, 1);
 	assert_int_equal(s->report.instruction_count, 16);
 	check_encoded(buf,
-		      kdp_state_change_encode(buf, sizeof(buf), sc, KDP_MACHINE_X86, &s->report),
-		      payload);
+	              kdp_state_change_encode(buf, sizeof(buf), sc, KDP_MACHINE_X86, &s->report),
+	              payload);
 	if (sc->new_state == KDP_EXCEPTION) {
 		s->exceptions++;
 		assert_non_null(kdp_exception_name(sc->exception.code));
@@ -152,7 +152,7 @@ static void on_frame(struct session *s, const struct kdp_frame *f, bool from_hos
 		    kdp_debug_io_decode(&s->print, keep(&s->kept_print, f->payload), false), KD_OK);
 		assert_int_equal(s->print.api, KDP_PRINT_STRING);
 		check_encoded(buf, kdp_debug_io_encode(buf, sizeof(buf), &s->print, false),
-			      f->payload);
+		              f->payload);
 		break;
 	default:
 		fail_msg("packet type %u", f->type);
@@ -302,7 +302,7 @@ static void check_status(struct session *s, const char *text)
 		assert_int_equal(s->reply.breakpoint.handle, hex_after(text, "handle "));
 	if (strstr(text, "count "))
 		assert_int_equal(s->reply.memory.actual,
-				 strtoul(strstr(text, "count ") + 6, NULL, 10));
+		                 strtoul(strstr(text, "count ") + 6, NULL, 10));
 	if (strstr(text, "len "))
 		assert_int_equal(s->kept_reply.n, strtoul(strstr(text, "len ") + 4, NULL, 10));
 }
@@ -325,15 +325,15 @@ static void check_module(struct session *s, const char *text)
 
 	s->module_remarks++;
 	assert_int_equal(kdp_manipulate_decode(&entry,
-					       kdp_span(s->kept_entry.bytes, s->kept_entry.n),
-					       KDP_MACHINE_X86, true),
-			 KD_OK);
+	                                       kdp_span(s->kept_entry.bytes, s->kept_entry.n),
+	                                       KDP_MACHINE_X86, true),
+	                 KD_OK);
 	assert_true(entry.data.n >= l->base_name + 8u);
 	assert_int_equal(kdp_get_u32(entry.data.p + l->base), hex_after(text, "module "));
 	assert_int_equal(kdp_get_u32(entry.data.p + l->image_size), hex_after(text, "size "));
 	assert_int_equal(kdp_get_u16(entry.data.p + l->base_name), 2 * strlen(name));
 	assert_int_equal(kdp_get_u32(entry.data.p + l->base_name + l->name_buffer),
-			 (uint32_t)s->reply.memory.address);
+	                 (uint32_t)s->reply.memory.address);
 	for (size_t i = 0; name[i]; i++)
 		assert_int_equal(kdp_get_u16(s->reply.data.p + 2 * i), name[i]);
 }

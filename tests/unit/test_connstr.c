@@ -103,7 +103,7 @@ static void test_trans_fields(void **state)
 	assert_false(t.resets_given);
 	assert_false(t.reconnect);
 	assert_int_equal(kcs_parse_trans(&t, "com:pipe,port=/s,resets=0", error, sizeof error),
-			 KD_OK);
+	                 KD_OK);
 	assert_int_equal(t.kind, KCS_COM_PIPE);
 	assert_true(t.resets_given);
 	assert_int_equal(t.resets, 0);
@@ -129,7 +129,7 @@ static void test_trans_from_environment(void **state)
 	assert_string_equal(t.port, "/dev/ttyS2");
 	/* What is written out wins. */
 	assert_int_equal(kcs_parse_trans(&t, "com:port=com1,baud=9600", error, sizeof error),
-			 KD_OK);
+	                 KD_OK);
 	assert_string_equal(t.port, "/dev/ttyS0");
 	assert_int_equal(t.baud, 9600);
 	/* The server's environment counts, not that of its client. */
@@ -187,10 +187,10 @@ static void test_tcp_listener(void **state)
 	assert_string_equal(s.password, "");
 	assert_false(s.ipv6 || s.hidden);
 	assert_int_equal(kcs_parse_listener(&s,
-					    "TCP:Hidden,Password=Se=Cret,BIND=[::1],"
-					    "port=1:65535,IpVersion=6",
-					    error, sizeof error),
-			 KD_OK);
+	                                    "TCP:Hidden,Password=Se=Cret,BIND=[::1],"
+	                                    "port=1:65535,IpVersion=6",
+	                                    error, sizeof error),
+	                 KD_OK);
 	assert_int_equal(s.port_lo, 1);
 	assert_int_equal(s.port_hi, 65535);
 	assert_string_equal(s.host, "::1");
@@ -199,7 +199,7 @@ static void test_tcp_listener(void **state)
 	kcs_format_server(&s, shown, sizeof shown);
 	assert_string_equal(shown, "tcp:port=1:65535,server=::1,ipversion=6");
 	assert_int_equal(kcs_parse_listener(&s, "tcp:port=7:7,ipversion=4", error, sizeof error),
-			 KD_OK);
+	                 KD_OK);
 	assert_false(s.ipv6);
 }
 
@@ -220,12 +220,12 @@ static void test_npipe_listener(void **state)
 
 	assert_int_equal(kcs_parse_listener(&s, "npipe:pipe=a%x.%d", error, sizeof error), KD_OK);
 	snprintf(expected, sizeof expected, "/run/user/1/kdsrv/a%x.%d", (unsigned)getpid(),
-		 (int)getpid());
+	         (int)getpid());
 	assert_string_equal(s.path, expected);
 	/* 107 characters are what a socket address holds. */
 	assert_int_equal(
 	    kcs_parse_listener(&s, "npipe:pipe=" LONG_50 "123456789012345678901234567890123456789",
-			       error, sizeof error),
+	                       error, sizeof error),
 	    KD_OK);
 	assert_int_equal(strlen(s.path), 107);
 }
@@ -238,9 +238,9 @@ static void test_client(void **state)
 	(void)state;
 	assert_int_equal(
 	    kcs_parse_client(&c,
-			     "kdsrv:server=@{tcp:server=127.0.0.1,port=5005,password=p},"
-			     "trans=@{com:pipe,port=/path/serial.sock}",
-			     error, sizeof error),
+	                     "kdsrv:server=@{tcp:server=127.0.0.1,port=5005,password=p},"
+	                     "trans=@{com:pipe,port=/path/serial.sock}",
+	                     error, sizeof error),
 	    KD_OK);
 	assert_true(c.remote && c.has_trans);
 	assert_int_equal(c.server.kind, KCS_TCP);
@@ -260,13 +260,13 @@ static void test_client(void **state)
 	assert_string_equal(c.server.path, "/run/user/1/kdsrv/lab");
 	assert_string_equal(c.trans_text, "");
 	assert_int_equal(kcs_parse_client(&c,
-					  "KDSRV:TRANS=@{target:name=a},SERVER=@{npipe:pipe=lab,"
-					  "server=LocalHost}",
-					  error, sizeof error),
-			 KD_OK);
+	                                  "KDSRV:TRANS=@{target:name=a},SERVER=@{npipe:pipe=lab,"
+	                                  "server=LocalHost}",
+	                                  error, sizeof error),
+	                 KD_OK);
 	assert_int_equal(c.trans.kind, KCS_TARGET_NAME);
 	assert_int_equal(kcs_parse_client(&c, "com:port=com1,baud=9600", error, sizeof error),
-			 KD_OK);
+	                 KD_OK);
 	assert_false(c.remote);
 	assert_string_equal(c.trans.port, "/dev/ttyS0");
 	assert_int_equal(c.trans.baud, 9600);
@@ -485,7 +485,7 @@ static void test_failure_writes_nothing(void **state)
 	memset(&before, 0x5A, sizeof before);
 	memset(small, 'x', sizeof small);
 	assert_int_equal(kcs_parse_listener(&s, "tcp:port=1,ipversion=5", small, 6),
-			 KD_ERR_INVALID);
+	                 KD_ERR_INVALID);
 	assert_memory_equal(&s, &before, sizeof s);
 	assert_string_equal(small, "tcp:i");
 	assert_memory_equal(small + 6, "xx", 2);
@@ -494,7 +494,7 @@ static void test_failure_writes_nothing(void **state)
 /* ---- password files ---------------------------------------------------- */
 
 static int with_password_file(char *text, size_t cap, const void *content, size_t len,
-			      struct kcs_server *s)
+                              struct kcs_server *s)
 {
 	char path[] = "/tmp/test_connstr.XXXXXX";
 	int fd = mkstemp(path), err;
@@ -548,7 +548,7 @@ static void test_password_file_unreadable(void **state)
 {
 	(void)state;
 	assert_int_equal(parse(LISTENER, "tcp:port=1,password=@/nonexistent/secret"),
-			 KD_ERR_INVALID);
+	                 KD_ERR_INVALID);
 	assert_non_null(
 	    strstr(error, "password=@/nonexistent/secret: cannot be read: No such file"));
 	assert_int_equal(parse(LISTENER, "tcp:port=1,password=@/"), KD_ERR_INVALID);
@@ -568,7 +568,7 @@ static void test_runtime_dir(void **state)
 	assert_int_equal(kcs_runtime_dir(dir, sizeof dir, error, sizeof error), KD_OK);
 	assert_string_equal(dir, "/run/user/1/kdsrv");
 	assert_int_equal(kcs_runtime_dir(small, sizeof small, error, sizeof error),
-			 KD_ERR_NOT_FOUND);
+	                 KD_ERR_NOT_FOUND);
 	assert_non_null(strstr(error, "XDG_RUNTIME_DIR is too long"));
 	for (int set = 0; set < 2; set++) {
 		if (set)
@@ -624,9 +624,8 @@ static void test_hide_password(void **state)
 	kcs_hide_password(plain);
 	assert_string_equal(plain, "tcp:port=1,password=******,hidden");
 	kcs_hide_password(nested);
-	assert_string_equal(nested,
-			    "kdsrv:server=@{tcp:server=h,port=1,Password=***},"
-			    "trans=@{com:port=com1}");
+	assert_string_equal(nested, "kdsrv:server=@{tcp:server=h,port=1,Password=***},"
+	                            "trans=@{com:port=com1}");
 	kcs_hide_password(none);
 	assert_string_equal(none, "com:port=com1");
 }

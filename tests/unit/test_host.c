@@ -14,11 +14,11 @@
 #include "kdsrv/host.h"
 #include "kdsrv/wire.h"
 
-#define BASE      0xFFFFF80000000000u
-#define INT3_AT   (BASE + 0x100)
-#define DATA_LIST (BASE + 0x200)
+#define BASE       0xFFFFF80000000000u
+#define INT3_AT    (BASE + 0x100)
+#define DATA_LIST  (BASE + 0x200)
 #define DATA_BLOCK (BASE + 0x300)
-#define MEM_LEN   0x1000
+#define MEM_LEN    0x1000
 
 enum { MAX_SEEN = 64 };
 
@@ -27,17 +27,17 @@ struct rig {
 	struct kds_host h;
 	struct kdp_link t;
 	int64_t now_ms;
-	bool cut;              /* no byte passes */
-	bool deaf;             /* the target swallows everything but 62 */
-	bool lose_acks;        /* its ACKs do not arrive */
-	unsigned mute_count;   /* ... so many times */
+	bool cut;            /* no byte passes */
+	bool deaf;           /* the target swallows everything but 62 */
+	bool lose_acks;      /* its ACKs do not arrive */
+	unsigned mute_count; /* ... so many times */
 	bool stopped;
 	uint8_t mem[MEM_LEN];
 	uint8_t context[KDP_CONTEXT_AMD64_LEN];
-	uint8_t event[512];    /* the current state change */
+	uint8_t event[512]; /* the current state change */
 	size_t event_len;
 
-	uint32_t apis[MAX_SEEN];      /* requests seen */
+	uint32_t apis[MAX_SEEN]; /* requests seen */
 	unsigned api_count;
 	uint32_t continue_status;
 	uint64_t continue_dr7;
@@ -46,7 +46,11 @@ struct rig {
 	uint32_t control_answer;
 	char prompt_answer[64];
 
-	struct { enum kds_host_event_kind kind; int err; uint32_t api; } seen[MAX_SEEN];
+	struct {
+		enum kds_host_event_kind kind;
+		int err;
+		uint32_t api;
+	} seen[MAX_SEEN];
 	unsigned seen_count;
 	char last_print[64];
 	const char *last_text;
@@ -761,8 +765,8 @@ static void prompt_is_answered(void **state)
 {
 	struct rig *r = rig_new(false);
 	struct kdp_debug_io d = { .api = KDP_GET_STRING,
-				  .answer_max = 4,
-				  .text = kdp_span("b?", 2) };
+		                  .answer_max = 4,
+		                  .text = kdp_span("b?", 2) };
 	uint8_t buf[64];
 	long n = kdp_debug_io_encode(buf, sizeof(buf), &d, false);
 
@@ -1006,8 +1010,8 @@ static void release_answers_a_prompt(void **state)
 {
 	struct rig *r = rig_new(false);
 	struct kdp_debug_io d = { .api = KDP_GET_STRING,
-				  .answer_max = 4,
-				  .text = kdp_span("b?", 2) };
+		                  .answer_max = 4,
+		                  .text = kdp_span("b?", 2) };
 	uint8_t buf[64];
 	long n = kdp_debug_io_encode(buf, sizeof(buf), &d, false);
 

@@ -218,8 +218,8 @@ static void test_stale(void **state)
 
 static void test_unreadable(void **state)
 {
-	static const char *const texts[] = { "", "rubbish\n", "12x\n", "-5\n", "0\n",
-		                             "99999999999999999999\n" };
+	static const char *const texts[] = { "",     "rubbish\n", "12x\n",
+		                             "-5\n", "0\n",       "99999999999999999999\n" };
 	struct kdd_lock lock;
 	struct kdd d;
 

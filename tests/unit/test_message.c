@@ -23,7 +23,7 @@ static void test_machines(void **state)
 	assert_string_equal(kdp_machine_name(0x1234), "unknown");
 	assert_true(kdp_machine_canonical(KDP_MACHINE_X86, 0x80400000) == 0xFFFFFFFF80400000);
 	assert_true(kdp_machine_canonical(KDP_MACHINE_X86, 0xFFFFFFFF80400000) ==
-		    0xFFFFFFFF80400000);
+	            0xFFFFFFFF80400000);
 	assert_true(kdp_machine_canonical(KDP_MACHINE_X86, 0x7FFFFFFF) == 0x7FFFFFFF);
 	assert_true(kdp_machine_canonical(KDP_MACHINE_X86, 0x1234567800001000) == 0x1000);
 	assert_true(kdp_machine_canonical(KDP_MACHINE_AMD64, 0x80400000) == 0x80400000);
@@ -65,9 +65,9 @@ static long encode_from_host(uint8_t *buf, size_t cap, const void *msg)
 static void test_print(void **state)
 {
 	struct kdp_debug_io d = { .api = KDP_PRINT_STRING,
-				  .processor_level = 0x0601,
-				  .processor = 0x0302,
-				  .text = text_span("hello\n") };
+		                  .processor_level = 0x0601,
+		                  .processor = 0x0302,
+		                  .text = text_span("hello\n") };
 	struct kdp_debug_io out;
 	uint8_t wire[64];
 	size_t n = unhex(wire, sizeof(wire), "30320000 0106 0203 06000000 00000000 68656c6c6f0a");
@@ -123,9 +123,9 @@ static void test_print_with_old_header(void **state)
 static void test_prompt_and_answer(void **state)
 {
 	struct kdp_debug_io d = { .api = KDP_GET_STRING,
-				  .processor_level = 6,
-				  .answer_max = 2,
-				  .text = text_span("bip?") };
+		                  .processor_level = 6,
+		                  .answer_max = 2,
+		                  .text = text_span("bip?") };
 	struct kdp_debug_io out;
 	uint8_t wire[32];
 	size_t n = unhex(wire, sizeof(wire), "31320000 0600 0000 04000000 02000000 6269703f");
@@ -246,32 +246,32 @@ static void check_file_io(const struct kdp_file_io *f, const char *hex)
 static void test_file_io(void **state)
 {
 	struct kdp_file_io f = { .api = KDP_CREATE_FILE,
-				 .status = KDP_STATUS_PENDING,
-				 .access = 0x00120089,
-				 .attributes = 0x80,
-				 .share = 1,
-				 .disposition = 2,
-				 .options = 3,
-				 .handle = 0x1122334455667788,
-				 .length = 0x99AABBCCDDEEFF00,
-				 .data = kdp_span("a\0.\0s\0\0", 8) };
+		                 .status = KDP_STATUS_PENDING,
+		                 .access = 0x00120089,
+		                 .attributes = 0x80,
+		                 .share = 1,
+		                 .disposition = 2,
+		                 .options = 3,
+		                 .handle = 0x1122334455667788,
+		                 .length = 0x99AABBCCDDEEFF00,
+		                 .data = kdp_span("a\0.\0s\0\0", 8) };
 
 	(void)state;
 	check_file_io(&f, "30340000 03010000 89001200 80000000 01000000 02000000 03000000 00000000"
-			  "88776655 44332211 00ffeedd ccbbaa99");
+	                  "88776655 44332211 00ffeedd ccbbaa99");
 	f = (struct kdp_file_io){ .api = KDP_READ_FILE,
-				  .handle = 0x1122334455667788,
-				  .offset = 0x99AABBCCDDEEFF00,
-				  .length = 5,
-				  .data = text_span("bytes") };
+		                  .handle = 0x1122334455667788,
+		                  .offset = 0x99AABBCCDDEEFF00,
+		                  .length = 5,
+		                  .data = text_span("bytes") };
 	check_file_io(&f, "31340000 00000000 88776655 44332211 00ffeedd ccbbaa99 05000000");
 	f.api = KDP_WRITE_FILE;
 	check_file_io(&f, "32340000 00000000 88776655 44332211 00ffeedd ccbbaa99 05000000");
 	f = (struct kdp_file_io){ .api = KDP_READ_FILE, .length = 0xF60 };
 	check_file_io(&f, "31340000 00000000 00000000 00000000 00000000 00000000 600f0000");
 	f = (struct kdp_file_io){ .api = KDP_CLOSE_FILE,
-				  .status = KDP_STATUS_UNSUCCESSFUL,
-				  .handle = 0x1122334455667788 };
+		                  .status = KDP_STATUS_UNSUCCESSFUL,
+		                  .handle = 0x1122334455667788 };
 	check_file_io(&f, "33340000 010000c0 88776655 44332211");
 }
 
@@ -319,22 +319,22 @@ static void test_file_io_refusal(void **state)
 	memcpy(expected, request, sizeof(expected));
 	unhex(expected + 4, 4, "0f0000c0");
 	assert_int_equal(kdp_file_io_refuse(answer, sizeof(answer), kdp_span(request, 74),
-					    KDP_STATUS_NO_SUCH_FILE),
-			 KDP_FILE_IO_LEN);
+	                                    KDP_STATUS_NO_SUCH_FILE),
+	                 KDP_FILE_IO_LEN);
 	assert_memory_equal(answer, expected, sizeof(expected));
 	for (size_t n = 0; n < KDP_FILE_IO_LEN; n++) {
 		assert_int_equal(kdp_file_io_refuse(answer, sizeof(answer), kdp_span(request, n),
-						    KDP_STATUS_NO_SUCH_FILE),
-				 KD_ERR_TRUNCATED);
+		                                    KDP_STATUS_NO_SUCH_FILE),
+		                 KD_ERR_TRUNCATED);
 		assert_int_equal(kdp_file_io_refuse(answer, n, kdp_span(request, sizeof(request)),
-						    KDP_STATUS_NO_SUCH_FILE),
-				 KD_ERR_TOO_BIG);
+		                                    KDP_STATUS_NO_SUCH_FILE),
+		                 KD_ERR_TOO_BIG);
 	}
 	/* In place, too: the answer may replace the request. */
 	assert_int_equal(kdp_file_io_refuse(request, sizeof(request),
-					    kdp_span(request, sizeof(request)),
-					    KDP_STATUS_NO_SUCH_FILE),
-			 KDP_FILE_IO_LEN);
+	                                    kdp_span(request, sizeof(request)),
+	                                    KDP_STATUS_NO_SUCH_FILE),
+	                 KDP_FILE_IO_LEN);
 	assert_memory_equal(request, expected, sizeof(expected));
 }
 

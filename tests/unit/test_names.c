@@ -115,9 +115,9 @@ static void test_break_statuses(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tables),      cmocka_unit_test(test_types),
-		cmocka_unit_test(test_statuses),    cmocka_unit_test(test_exceptions),
-		cmocka_unit_test(test_bugchecks),   cmocka_unit_test(test_break_statuses),
+		cmocka_unit_test(test_tables),    cmocka_unit_test(test_types),
+		cmocka_unit_test(test_statuses),  cmocka_unit_test(test_exceptions),
+		cmocka_unit_test(test_bugchecks), cmocka_unit_test(test_break_statuses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,6 +31,7 @@ static const struct gap context_amd64_gaps[] = {
 	{ 0, 0 },
 };
 
+/* clang-format off */
 static const struct gap special_x86_gaps[] = {
 	{ 0x28, 0x2A }, { 0x30, 0x32 }, { 0x3C, 0x54 }, { 0, 0 },
 };
@@ -38,6 +39,7 @@ static const struct gap special_x86_gaps[] = {
 static const struct gap special_amd64_gaps[] = {
 	{ 0x50, 0x56 }, { 0x60, 0x66 }, { 0xE8, 0xF0 }, { 0, 0 },
 };
+/* clang-format on */
 
 static void check_table(const struct kdp_reg *table, size_t len, const struct gap *gap)
 {
@@ -88,6 +90,7 @@ static void check_places(const struct kdp_reg *table, const struct place *p)
 
 static void test_places(void **state)
 {
+	/* clang-format off */
 	static const struct place x86[] = {
 		{ "contextflags", 0, 4 }, { "dr0", 4, 4 }, { "dr7", 0x18, 4 },
 		{ "gs", 0x8C, 4 }, { "fs", 0x90, 4 }, { "es", 0x94, 4 },
@@ -123,6 +126,7 @@ static void test_places(void **state)
 		{ "ldtr", 0x72, 2 }, { "cr8", 0xA0, 8 }, { "lstar", 0xC0, 8 },
 		{ "xcr0", 0xD8, 8 }, { "fsbase", 0xE0, 8 }, { NULL, 0, 0 },
 	};
+	/* clang-format on */
 
 	(void)state;
 	check_places(kdp_context_regs(KDP_MACHINE_X86), x86);
@@ -135,10 +139,11 @@ static void test_places(void **state)
 static void test_order(void **state)
 {
 	static const char *const x86[] = { "eax", "ebx", "ecx", "edx", "esi", "edi", "eip", "esp",
-		                           "ebp", "cs", "ss", "ds", "es", "fs", "gs", "efl" };
-	static const char *const amd64[] = { "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rip", "rsp",
-		                             "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
-		                             "r15", "cs", "ss", "ds", "es", "fs", "gs", "efl" };
+		                           "ebp", "cs",  "ss",  "ds",  "es",  "fs",  "gs",  "efl" };
+	static const char *const amd64[] = {
+		"rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rip", "rsp", "rbp", "r8", "r9", "r10",
+		"r11", "r12", "r13", "r14", "r15", "cs",  "ss",  "ds",  "es",  "fs", "gs", "efl"
+	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(x86) / sizeof(x86[0]); i++)
@@ -223,7 +228,7 @@ static void test_machine_facts(void **state)
 static void test_loader_layouts(void **state)
 {
 	static const uint16_t machines[] = { KDP_MACHINE_X86, KDP_MACHINE_AMD64,
-					     KDP_MACHINE_ARM64 };
+		                             KDP_MACHINE_ARM64 };
 
 	(void)state;
 	for (size_t m = 0; m < 3; m++) {

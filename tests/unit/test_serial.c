@@ -46,10 +46,9 @@ static int teardown(void **state)
 
 static struct kdd_params at(const char *port, unsigned baud)
 {
-	return (struct kdd_params){ .port = port,
-		                    .baud = baud,
-		                    .holder = "kdsrv",
-		                    .lock_dir = dir };
+	struct kdd_params p = { .port = port, .baud = baud, .holder = "kdsrv", .lock_dir = dir };
+
+	return p;
 }
 
 static struct kdd *open_at(const char *port, unsigned baud)

@@ -78,18 +78,18 @@ static void test_recorded_break_in(void **state)
 	memset(wire + 0x48, 0, 0xB8 - 0x48);
 	kdp_put_u32(wire + 0xBC, 0);
 	assert_int_equal(kdp_state_change_encode(buf, sizeof(buf), &sc, KDP_MACHINE_AMD64, &r),
-			 sizeof(wire));
+	                 sizeof(wire));
 	assert_memory_equal(buf, wire, sizeof(wire));
 }
 
 static struct kdp_state_change common(uint32_t new_state)
 {
 	return (struct kdp_state_change){ .new_state = new_state,
-					  .processor_level = 0x0601,
-					  .processor = 0x0302,
-					  .processors = 4,
-					  .thread = 0x1122334455667788,
-					  .pc = 0xFFFFFFFF80401000 };
+		                          .processor_level = 0x0601,
+		                          .processor = 0x0302,
+		                          .processors = 4,
+		                          .thread = 0x1122334455667788,
+		                          .pc = 0xFFFFFFFF80401000 };
 }
 
 /* The common fields as common() has them, then the given hex at 20. */
@@ -109,17 +109,17 @@ static void test_exception(void **state)
 
 	(void)state;
 	lay_out(wire, sizeof(wire), "30300000",
-		"050000c0 01000000 f0debc9a 78563412 00104080 ffffffff 02000000 00000000"
-		"01000000 00000000 efbeadde ffffffff");
+	        "050000c0 01000000 f0debc9a 78563412 00104080 ffffffff 02000000 00000000"
+	        "01000000 00000000 efbeadde ffffffff");
 	kdp_put_u32(wire + 0xB8, 1);
 	kdp_put_u32(wire + 0xF0, 1);
 	sc.exception = (struct kdp_exception){ .code = KDP_EXC_ACCESS_VIOLATION,
-					       .flags = 1,
-					       .record = 0x123456789ABCDEF0,
-					       .address = 0xFFFFFFFF80401000,
-					       .nparams = 2,
-					       .params = { 1, 0xFFFFFFFFDEADBEEF },
-					       .first_chance = true };
+		                               .flags = 1,
+		                               .record = 0x123456789ABCDEF0,
+		                               .address = 0xFFFFFFFF80401000,
+		                               .nparams = 2,
+		                               .params = { 1, 0xFFFFFFFFDEADBEEF },
+		                               .first_chance = true };
 	sc.data = kdp_span(wire + 0xF0, 4);
 	check_encode(encode, &job, wire, sizeof(wire));
 	check_truncations(decode, sizeof(out), wire, sizeof(wire), KDP_STATE_CHANGE_LEN);
@@ -165,14 +165,14 @@ static void test_load_symbols(void **state)
 
 	(void)state;
 	lay_out(wire, sizeof(wire), "31300000",
-		"14000000 00000000 00004080 ffffffff ffffffff ffffffff 78563412 00500000 01");
+	        "14000000 00000000 00004080 ffffffff ffffffff ffffffff 78563412 00500000 01");
 	memcpy(wire + KDP_STATE_CHANGE_LEN, name, sizeof(name));
 	sc.load = (struct kdp_load_symbols){ .base = 0xFFFFFFFF80400000,
-					     .process_id = UINT64_MAX,
-					     .checksum = 0x12345678,
-					     .image_size = 0x5000,
-					     .unload = true,
-					     .path = text_span(name) };
+		                             .process_id = UINT64_MAX,
+		                             .checksum = 0x12345678,
+		                             .image_size = 0x5000,
+		                             .unload = true,
+		                             .path = text_span(name) };
 	check_encode(encode, &job, wire, sizeof(wire));
 	check_truncations(decode, sizeof(out), wire, sizeof(wire), KDP_STATE_CHANGE_LEN);
 	assert_int_equal(kdp_state_change_decode(&out, kdp_span(wire, sizeof(wire))), KD_OK);
@@ -234,7 +234,7 @@ static void test_session_end(void **state)
 
 	(void)state;
 	lay_out(wire, sizeof(wire), "31300000",
-		"00000000 00000000 ffffffff ffffffff 00000000 00000000 00000000 00000000 01");
+	        "00000000 00000000 ffffffff ffffffff 00000000 00000000 00000000 00000000 01");
 	sc.load = (struct kdp_load_symbols){ .base = UINT64_MAX, .unload = true };
 	check_encode(encode, &job, wire, sizeof(wire));
 	assert_int_equal(kdp_state_change_decode(&out, kdp_span(wire, sizeof(wire))), KD_OK);
@@ -268,7 +268,7 @@ static void test_command_string(void **state)
 	assert_int_equal(out.command.flags, 0x12345678);
 	/* Without any NUL all of it is the name. */
 	assert_int_equal(kdp_state_change_decode(&out, kdp_span(wire, KDP_STATE_CHANGE_LEN + 4)),
-			 KD_OK);
+	                 KD_OK);
 	assert_span_is(out.command.name, "name", 4);
 	assert_int_equal(out.command.command.n, 0);
 	/* A command without its NUL ends with the packet. */
@@ -290,11 +290,11 @@ static void test_unknown_state(void **state)
 
 		kdp_put_u32(wire, states[i]);
 		assert_int_equal(kdp_state_change_decode(&sc, kdp_span(wire, sizeof(wire))),
-				 KD_ERR_MALFORMED);
+		                 KD_ERR_MALFORMED);
 		assert_true(sc.pc == 0x5A);
 		sc.new_state = states[i];
 		assert_int_equal(kdp_state_change_encode(wire, sizeof(wire), &sc, 0, NULL),
-				 KD_ERR_INVALID);
+		                 KD_ERR_INVALID);
 	}
 }
 
@@ -342,7 +342,7 @@ static const struct report_case {
 	    .dr7 = 0x4400000033,
 	    .instruction_count = 16,
 	    .instructions = { 0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xAA,
-			      0xBB, 0xCC, 0xDD, 0xEE, 0xFF } } },
+	                      0xBB, 0xCC, 0xDD, 0xEE, 0xFF } } },
 };
 
 static uint16_t decode_machine;
@@ -367,7 +367,7 @@ static void test_control_reports(void **state)
 		assert_int_equal(unhex(wire + 0xC0, 48, c->hex), c->len);
 		check_encode(encode, &job, wire, sizeof(wire));
 		assert_int_equal(kdp_state_change_decode(&out, kdp_span(wire, sizeof(wire))),
-				 KD_OK);
+		                 KD_OK);
 		assert_int_equal(out.control.n, KDP_CONTROL_REPORT_LEN);
 		assert_int_equal(kdp_control_report_decode(&r, c->machine, out.control), KD_OK);
 		job.report = &r;
@@ -396,14 +396,14 @@ static void test_hostile_instruction_count(void **state)
 		memset(control, 0xCC, sizeof(control));
 		memset(control + cases[i].off, 0xFF, cases[i].size);
 		assert_int_equal(kdp_control_report_decode(&r, cases[i].machine,
-							   kdp_span(control, sizeof(control))),
-				 KD_OK);
+		                                           kdp_span(control, sizeof(control))),
+		                 KD_OK);
 		assert_int_equal(r.instruction_count, 16);
 		/* No byte counts: none is handed on. */
 		memset(control + cases[i].off, 0, cases[i].size);
 		assert_int_equal(kdp_control_report_decode(&r, cases[i].machine,
-							   kdp_span(control, sizeof(control))),
-				 KD_OK);
+		                                           kdp_span(control, sizeof(control))),
+		                 KD_OK);
 		assert_int_equal(r.instruction_count, 0);
 		assert_int_equal(r.instructions[0], 0);
 		r.instruction_count = 17;
@@ -421,9 +421,9 @@ static void test_report_of_unknown_machine(void **state)
 
 	(void)state;
 	assert_int_equal(kdp_control_report_decode(&r, 0x01C4, kdp_span(buf, 48)),
-			 KD_ERR_UNSUPPORTED);
+	                 KD_ERR_UNSUPPORTED);
 	assert_int_equal(kdp_state_change_encode(buf, sizeof(buf), &sc, 0x01C4, &r),
-			 KD_ERR_INVALID);
+	                 KD_ERR_INVALID);
 }
 
 static void test_largest_message(void **state)

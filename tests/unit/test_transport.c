@@ -76,8 +76,8 @@ static void test_plain_text(void **state)
 static void test_packets_end_the_suspicion(void **state)
 {
 	struct kdp_frame f = { .type = KDP_DEBUG_IO,
-			       .id = KDP_ID_FIRST,
-			       .payload = kdp_span("text", 4) };
+		               .id = KDP_ID_FIRST,
+		               .payload = kdp_span("text", 4) };
 	uint8_t wire[64];
 
 	(void)state;

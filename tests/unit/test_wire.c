@@ -40,7 +40,7 @@ static void assert_span_is(struct kdp_span s, const char *text)
 static void test_frame_layout(void **state)
 {
 	static const uint8_t wire[] = { 0x03, 0x00, 0x00, 0x00, 0x14, 0x00, 0x00, 0x00,
-					0x78, 0x56, 0x34, 0x12, 'a',  'b',  'c' };
+		                        0x78, 0x56, 0x34, 0x12, 'a',  'b',  'c' };
 	uint8_t header[KDW_HEADER_LEN];
 	struct kdw_frame f;
 
@@ -98,7 +98,7 @@ static void test_frame_limits(void **state)
 static void test_string_round_trip(void **state)
 {
 	static const char *const rows[] = { "", "a", "two\nlines\tand a tab", "Gr\303\274\303\237e",
-					    "\xff\xfe\x9b" };
+		                            "\xff\xfe\x9b" };
 	uint8_t buf[64];
 
 	(void)state;
@@ -220,13 +220,13 @@ static void test_greeting_formats(void **state)
 	    "1234567890123456789012345678901234567890123456789012345678901234",
 	    true);
 	assert_string_equal(line, "KDSRV 1 a-name-longer-than-any-field-for-it-12345678901 "
-				  "auth=scram-sha-256\n");
+	                          "auth=scram-sha-256\n");
 }
 
 typedef long greeting_parser(struct kdw_greeting *out, struct kdp_span in);
 
 static void check_good_greeting(greeting_parser *parse, const char *line, const char *software,
-				bool auth)
+                                bool auth)
 {
 	struct kdw_greeting g;
 	size_t len = strlen(line);
@@ -249,16 +249,16 @@ static void test_greeting_byte_by_byte(void **state)
 
 	(void)state;
 	check_good_greeting(kdw_greeting_parse_server, "KDSRV 1 kdsrv/0.1.0 auth=none\n",
-			    "kdsrv/0.1.0", false);
+	                    "kdsrv/0.1.0", false);
 	check_good_greeting(kdw_greeting_parse_server, "KDSRV 1 x auth=scram-sha-256\n", "x", true);
 	check_good_greeting(kdw_greeting_parse_server, "KDSRV 1 x auth=none later=word\n", "x",
-			    false);
+	                    false);
 	check_good_greeting(kdw_greeting_parse_client, "KDCLIENT 1 kd/0.1.0\n", "kd/0.1.0", false);
 	check_good_greeting(kdw_greeting_parse_client, "KDCLIENT 1 kd/0.1.0 later\n", "kd/0.1.0",
-			    false);
+	                    false);
 	check_good_greeting(kdw_greeting_parse_client,
-			    "KDCLIENT 1 12345678901234567890123456789012345678901234567\n",
-			    "12345678901234567890123456789012345678901234567", false);
+	                    "KDCLIENT 1 12345678901234567890123456789012345678901234567\n",
+	                    "12345678901234567890123456789012345678901234567", false);
 	/* What follows the line is not part of it. */
 	assert_int_equal(kdw_greeting_parse_client(&g, kdp_span("KDCLIENT 1 k\n\0\1\2\3", 17)), 13);
 }
@@ -296,9 +296,9 @@ static void test_greeting_other_protocols(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		check_bad_greeting(kdw_greeting_parse_client, rows[i].bytes, rows[i].n,
-				   rows[i].known_at);
+		                   rows[i].known_at);
 		check_bad_greeting(kdw_greeting_parse_server, rows[i].bytes, rows[i].n,
-				   rows[i].known_at);
+		                   rows[i].known_at);
 	}
 	/* Two servers, or two clients, joined to each other. */
 	check_bad_greeting(kdw_greeting_parse_client, "KDSRV 1 kdsrv/0.1.0 auth=none\n", 30, 3);
@@ -347,13 +347,13 @@ static void test_greeting_length(void **state)
 	line[KDW_GREETING_MAX - 1] = '\n';
 	assert_int_equal(kdw_greeting_parse_client(&g, kdp_span(line, KDW_GREETING_MAX - 1)), 0);
 	assert_int_equal(kdw_greeting_parse_client(&g, kdp_span(line, KDW_GREETING_MAX)),
-			 KDW_GREETING_MAX);
+	                 KDW_GREETING_MAX);
 	line[KDW_GREETING_MAX - 1] = 'x';
 	line[KDW_GREETING_MAX] = '\n';
 	assert_int_equal(kdw_greeting_parse_client(&g, kdp_span(line, KDW_GREETING_MAX)),
-			 KD_ERR_MALFORMED);
+	                 KD_ERR_MALFORMED);
 	assert_int_equal(kdw_greeting_parse_client(&g, kdp_span(line, sizeof line)),
-			 KD_ERR_MALFORMED);
+	                 KD_ERR_MALFORMED);
 }
 
 static void test_greeting_other_version(void **state)
@@ -362,15 +362,15 @@ static void test_greeting_other_version(void **state)
 
 	(void)state;
 	assert_int_equal(kdw_greeting_parse_server(&g, text_span("KDSRV 2 kdsrv/2.0 anything\n")),
-			 KD_ERR_UNSUPPORTED);
+	                 KD_ERR_UNSUPPORTED);
 	assert_int_equal(g.version, 2);
 	assert_string_equal(g.software, "kdsrv/2.0");
 	assert_int_equal(kdw_greeting_parse_client(&g, text_span("KDCLIENT 999999999\n")),
-			 KD_ERR_UNSUPPORTED);
+	                 KD_ERR_UNSUPPORTED);
 	assert_int_equal(g.version, 999999999);
 	assert_string_equal(g.software, "");
 	assert_int_equal(kdw_greeting_parse_client(&g, text_span("KDCLIENT 0 kd\n")),
-			 KD_ERR_UNSUPPORTED);
+	                 KD_ERR_UNSUPPORTED);
 	assert_int_equal(g.version, 0);
 	assert_int_equal(kdw_greeting_parse_client(&g, text_span("KDCLIENT 2 kd")), 0);
 }
@@ -381,21 +381,21 @@ static struct kdp_wr make_list(uint8_t *buf, size_t cap)
 {
 	struct kdp_wr w = kdp_wr(buf, cap);
 	struct kdw_server_info si = { .software = text_span("kdsrv/0.1.0"),
-				      .pid = 4121,
-				      .uptime_ms = 0x100000002,
-				      .clients = 3,
-				      .ntargets = 2 };
+		                      .pid = 4121,
+		                      .uptime_ms = 0x100000002,
+		                      .clients = 3,
+		                      .ntargets = 2 };
 	struct kdw_target_info one = { .trans = text_span("com:pipe,port=/s"),
-				       .holder = text_span("ann@lab"),
-				       .link = KDW_LINK_UP,
-				       .stopped = 1,
-				       .rx_packets = 1,
-				       .tx_packets = 2,
-				       .rx_repeats = 3,
-				       .tx_repeats = 4,
-				       .rx_bad = 5,
-				       .losses = 6,
-				       .ack_max_us = 0xFFFFFFFFFFFFFFFF };
+		                       .holder = text_span("ann@lab"),
+		                       .link = KDW_LINK_UP,
+		                       .stopped = 1,
+		                       .rx_packets = 1,
+		                       .tx_packets = 2,
+		                       .rx_repeats = 3,
+		                       .tx_repeats = 4,
+		                       .rx_bad = 5,
+		                       .losses = 6,
+		                       .ack_max_us = 0xFFFFFFFFFFFFFFFF };
 	struct kdw_target_info two = { .link = KDW_LINK_GONE };
 
 	kdw_server_info_encode(&w, &si);
