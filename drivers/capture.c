@@ -18,7 +18,7 @@
 
 #define SNAPLEN    262144
 #define BUFFER     (16 << 20)
-#define TIMEOUT_MS 100
+#define TIMEOUT_MS 50
 
 struct kdd_capture {
 	pcap_t *pcap;
@@ -161,8 +161,9 @@ int kdd_capture_open_live(struct kdd_capture **out, const char *interface, const
 	}
 	pcap_set_snaplen(pcap, SNAPLEN);
 	pcap_set_promisc(pcap, 1);
+	/* No immediate mode: it gives each packet a slot of the full snapshot
+	 * length, and a burst would find the few slots taken. */
 	pcap_set_timeout(pcap, TIMEOUT_MS);
-	pcap_set_immediate_mode(pcap, 1);
 	pcap_set_buffer_size(pcap, BUFFER);
 	pcap_set_tstamp_precision(pcap, PCAP_TSTAMP_PRECISION_NANO);
 	status = pcap_activate(pcap);

@@ -34,7 +34,7 @@ void kdd_capture_close(struct kdd_capture *c);
 /* As numbered in files: 1 is Ethernet. */
 int kdd_capture_linktype(const struct kdd_capture *c);
 const char *kdd_capture_linktype_name(const struct kdd_capture *c);
-/* 1: *p is filled. 0: the file's end. KD_ERR_AGAIN: live, nothing for 100 ms or
+/* 1: *p is filled. 0: the file's end. KD_ERR_AGAIN: live, nothing for a while or
  * a signal. KD_ERR_TRUNCATED: the file ends inside a packet. KD_ERR_MALFORMED,
  * KD_ERR_GONE (the interface), KD_ERR_IO. error is filled for each failure. */
 int kdd_capture_next(struct kdd_capture *c, struct kdd_captured *p, char *error, size_t cap);

@@ -31,7 +31,7 @@ void kcap_player_init(struct kcap_player *p, struct kcap_script *script, struct 
 void kcap_player_event(struct kcap_player *p, const struct kdp_event *e);
 /* Sends what is due; call it after events and ticks. */
 void kcap_player_run(struct kcap_player *p, int64_t now_ms);
-/* All was said, and the target runs. */
+/* All was said, though the last word may wait for its ACK, and the target runs. */
 bool kcap_player_done(const struct kcap_player *p);
 
 #endif

@@ -180,7 +180,7 @@ static void put_status(FILE *out, uint32_t status)
 {
 	const char *name = kdp_status_name(status);
 
-	fprintf(out, "%08x%s%s ", status, name ? " " : "", name ? name : "");
+	fprintf(out, "%08x%s%s", status, name ? " " : "", name ? name : "");
 }
 
 static void memory_summary(FILE *out, const struct kcap_event *e)
@@ -204,6 +204,8 @@ static void manipulate_summary(FILE *out, const struct kcap_event *e)
 		put_status(out, m->status);
 	if (!info || e->kd.payload.n < KDP_MANIPULATE_LEN)
 		return;
+	if (reply && !kdp_status_ok(m->status) && info->shape != KDP_SHAPE_NONE)
+		fputs(", ", out);
 	if (info->shape == KDP_SHAPE_MEMORY)
 		memory_summary(out, e);
 	else if (info->shape == KDP_SHAPE_VERSION && reply)
@@ -222,6 +224,8 @@ static void file_summary(FILE *out, const struct kcap_event *e)
 
 	if (e->flags & KCAP_IS_REPLY)
 		put_status(out, f->status);
+	if (e->flags & KCAP_IS_REPLY && (f->api != KDP_CREATE_FILE || f->data.n))
+		fputs(", ", out);
 	if (f->api == KDP_CREATE_FILE) {
 		kcap_put_wide(out, f->data, LINE_TEXT);
 		return;

@@ -22,6 +22,7 @@
 
 #define LINGER_MS 500   /* after the last word, for ACKs to be repeated */
 #define BURST     64    /* datagrams between two looks at the clock */
+#define LAST_MS   3000  /* for the ACK of the last word: the host may have gone */
 #define SILENT_MS 60000 /* a host that says nothing for so long is gone */
 
 struct replay {
@@ -227,7 +228,7 @@ static bool unfinished(struct replay *r, int64_t now, int *code)
 	}
 	if (!kcap_player_done(&r->player))
 		r->done_ms = now;
-	if (now - r->done_ms >= LINGER_MS) {
+	if (now - r->done_ms >= (kdp_link_can_send(kdt_link(&r->t)) ? LINGER_MS : LAST_MS)) {
 		*code = r->player.refused ? KCAP_EXIT_DIVERGED : KCAP_EXIT_OK;
 		return false;
 	}

@@ -28,8 +28,6 @@ static void put_char(FILE *out, uint32_t c)
 		fputs("\\r", out);
 	else if (c == '\t')
 		fputs("\\t", out);
-	else if (c == '\\')
-		fputs("\\\\", out);
 	else if (c < 0x20 || (c >= 0x7F && c < 0xA0))
 		fprintf(out, "\\x%02x", (unsigned)c);
 	else if (c < 0x80)

@@ -260,6 +260,10 @@ static void play_it(struct stage *s)
 		assert_true(i < STEPS);
 		pass(s);
 	}
+	for (int i = 0; !kdp_link_can_send(kdt_link(&s->target)); i++) {
+		assert_true(i < STEPS);
+		pass(s);
+	}
 	assert_int_equal(s->count[KDP_DEBUG_IO], 1);
 	assert_int_equal(s->count[KDP_STATE_CHANGE64], 2);
 	assert_int_equal(s->player.refused, 0);
