@@ -12,21 +12,21 @@
 #ifndef KD_DRIVER_SERIAL
 const struct kdd_ops kdd_serial = {
 	.name = "serial",
-	.help = "real serial ports",
+	.help = "real serial ports (left out of this build)",
 };
 #endif
 
 #ifndef KD_DRIVER_STREAM
 const struct kdd_ops kdd_stream = {
 	.name = "stream",
-	.help = "Unix sockets, TCP and ptys",
+	.help = "Unix sockets, TCP and ptys (left out of this build)",
 };
 #endif
 
 #ifndef KD_DRIVER_UDP
 const struct kdd_ops kdd_udp = {
 	.name = "udp",
-	.help = "UDP, IPv4 and IPv6",
+	.help = "UDP, IPv4 and IPv6 (left out of this build)",
 };
 #endif
 

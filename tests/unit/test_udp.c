@@ -493,7 +493,7 @@ static void test_several_ports(void **state)
 	int peers[N];
 	unsigned ports[N];
 	struct kdd *d[N];
-	char text[16];
+	char text[32];
 
 	(void)state;
 	for (int i = 0; i < N; i++) {
