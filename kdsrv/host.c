@@ -91,13 +91,18 @@ static bool may_reset(const struct kds_host *h)
 	return !h->config.resets || h->resets_sent < h->config.resets;
 }
 
-static void look_for_target(struct kds_host *h, int64_t now_ms)
+static void begin_search(struct kds_host *h, int64_t now_ms)
 {
 	h->state = KDS_CONNECTING;
 	h->step = 0;
 	h->resets_sent = 0;
 	h->silent_since_ms = now_ms;
 	h->told_silent = false;
+}
+
+static void look_for_target(struct kds_host *h, int64_t now_ms)
+{
+	begin_search(h, now_ms);
 	if (kdt_ready(&h->kdt))
 		step_reset(h, now_ms);
 	else
@@ -837,7 +842,10 @@ static void session_restarted(struct kds_host *h, int64_t now_ms)
 	target_restarted(h, now_ms);
 	if (h->was_up && h->machine)
 		rebooted(h, "the target started over with new keys");
-	look_for_target(h, now_ms);
+	/* It talks by itself. The ids are those of a new link, but only a RESET
+	 * makes sure of it: at its first stop. */
+	h->aligned = false;
+	begin_search(h, now_ms);
 	session_began(h, now_ms);
 }
 
