@@ -452,7 +452,8 @@ def record_and_replay(lab):
         p = Proc(lab, "kd", [PROGRAMS["kd"], "-k", "net:port=%d,key=1a.2b.3c.4d" % port, "-b", "-c",
                              "vertarget; r; lm; db nt L100; g"], expect=None)
         equal(p.wait(40), 0, "kd's exit status (%s)" % p.err)
-        return re.sub(r"at \(.*?\)\)", "", p.out)
+        # What was asked for; prints and stray stops come when they come.
+        return sorted(set(re.findall(r"^(?:Windows 8|rip=|fffff800`0(?:0100|1)).*", p.out, re.M)))
 
     capture = Proc(lab, "kdcap", [PROGRAMS["kdcap"], "-i", "lo", "-f", "udp port %d" % port, "--json",
                                   "--key", "1a.2b.3c.4d", "-w", recording], expect=0)
@@ -462,6 +463,7 @@ def record_and_replay(lab):
                                     % (port, other), "--net-version", "4", "--file-io-once",
                                     "--poke-every", "200"], expect=None)
     first = kd()
+    check(len(first) > 20, "kd shows what it read: %r" % first)
     target.kill()
     capture.wait_text('"api":"Continue2".*\n')
     capture.signal(signal.SIGINT)
@@ -490,4 +492,9 @@ def nothing_to_replay(lab):
         matches("nothing to play", p.err, "stderr")
 
 
-main(needs=("kdcap", "kd", "kdtarget"))
+if "left out of this build" in subprocess.run([PROGRAMS["kdcap"], "-r", "-"], text=True,
+                                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                               stderr=subprocess.PIPE).stderr:
+    print("1..0 # SKIP this build has no libpcap")
+else:
+    main(needs=("kdcap", "kd", "kdtarget"))
