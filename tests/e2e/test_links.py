@@ -69,7 +69,7 @@ def trans_strings(lab):
             ("com:port=com1,baud=299", INVALID, "299"), ("com:port=com1,baud=x", INVALID, "x"),
             ("com:port=com1,port=com2", INVALID, "port"), ("com:port=@{x", INVALID, ""),
             ("com:port=com1}", INVALID, "}"), ("com:ipport=0,port=h", INVALID, "ipport"),
-            ("com:ipport=5", INVALID, "port="), ("net:port=5,key=1.2.3.4", UNSUPPORTED, "net"),
+            ("com:ipport=5", INVALID, "port="), ("net:port=5,key=1.2.3", INVALID, "key"),
             ("usb:targetname=x", UNSUPPORTED, "usb"), ("target:name=no such", INVALID, "name"),
             ("com:port=" + "x" * 1100, INVALID, "")):
         reply = c.open(trans)
