@@ -41,6 +41,26 @@ def json_run(lab, server, target, commands, **kw):
 
 # ---- commands ----------------------------------------------------------------
 
+@test
+def machine_level(lab):
+    """!db !dd !dq, ib iw id after ob ow od, rdmsr after wrmsr, gn"""
+    virtual = "db fffffa80`00000000 L8"
+    values = json_run(lab, None, lab.target("--wait"), "; ".join((
+        virtual, "!db 1000000 L8", "!dd 1000000 L2", "!dq 1000000 L1",
+        "ob 80 5a", "ib 80", "ow 80 1234", "iw 80", "od 80 12345678", "id 80",
+        "wrmsr c0000082 1234567890", "rdmsr c0000082", ".help", "gn")))[1]
+    data = bytes(values[virtual]["values"])
+    check(any(data), "the region is empty")
+    equal(bytes(values["!db 1000000 L8"]["values"]), data, "!db")
+    for command, form in (("!dd 1000000 L2", "<2I"), ("!dq 1000000 L1", "<Q")):
+        equal(tuple(int(str(v), 0) for v in values[command]["values"]),
+              struct.unpack(form, data), command)
+    for command, value in (("ib 80", 0x5A), ("iw 80", 0x1234), ("id 80", 0x12345678),
+                           ("rdmsr c0000082", 0x1234567890)):
+        equal(int(str(values[command]["value"]), 0), value, command)
+    check("gn" in values[".help"]["commands"] and values["gn"]["running"], ".help or gn")
+
+
 @cases(MACHINES)
 def memory(lab, machine):
     """eb ew ed eq, db dw dd dq dp da du, s, ? agree with each other"""
