@@ -21,9 +21,9 @@ static int set_udp_port(struct kcs_trans *t, const char *value, char *error, siz
 {
 	if (strspn(value, "0123456789") != strlen(value))
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"net:port=: not a number; allowed are 1 to 65535");
+		                "net:port=: not a number; allowed are 1 to 65535");
 	return kcs_parse_number("net:port=", value, strlen(value), 1, 65535, &t->udp_port, error,
-				cap);
+	                        cap);
 }
 
 static int set_target_host(struct kcs_trans *t, const char *value, char *error, size_t cap)
@@ -46,13 +46,13 @@ static int set_target_host(struct kcs_trans *t, const char *value, char *error, 
 
 /* What kdn_key_parse says starts with "key: "; where names the key's origin. */
 static int parse_key(struct kcs_trans *t, const char *where, const char *text, char *error,
-		     size_t cap)
+                     size_t cap)
 {
 	char why[128];
 
 	if (kdn_key_parse(t->key, text, why, sizeof why))
 		return kcs_fail(KD_ERR_INVALID, error, cap, "%s: %s", where,
-				strncmp(why, "key: ", 5) ? why : why + 5);
+		                strncmp(why, "key: ", 5) ? why : why + 5);
 	t->has_key = true;
 	return KD_OK;
 }
@@ -70,7 +70,8 @@ int kcs_set_net(struct kcs_trans *t, const struct kcs_parsed *p, char *error, si
 	if (key[0] != '@')
 		return parse_key(t, "net:key=", key, error, cap);
 	if (!key[1])
-		return kcs_fail(KD_ERR_INVALID, error, cap, "net:key=@: the file's name is missing");
+		return kcs_fail(KD_ERR_INVALID, error, cap,
+		                "net:key=@: the file's name is missing");
 	memcpy(t->key_file, key + 1, strlen(key + 1) + 1);
 	return KD_OK;
 }
@@ -99,7 +100,7 @@ int kcs_load_key(struct kcs_trans *t, char *error, size_t cap)
 	env = getenv(KCS_KEY_VARIABLE);
 	if (!env || !env[0])
 		return kcs_fail(KD_ERR_INVALID, error, cap,
-				"net: key= is missing, and " KCS_KEY_VARIABLE " is not set");
+		                "net: key= is missing, and " KCS_KEY_VARIABLE " is not set");
 	return parse_key(t, KCS_KEY_VARIABLE, env, error, cap);
 }
 

@@ -98,12 +98,14 @@ static const char *net_diagnose(const struct kdt *t)
 		return "no datagram has arrived on the port: check the target's hostip and port "
 		       "(bcdedit /dbgsettings), the cable, and the firewall here";
 	if (!st->pokes && st->rx_denied)
-		return "KDNET datagrams arrive but do not authenticate: the key is not the target's "
+		return "KDNET datagrams arrive but do not authenticate: the key is not the "
+		       "target's "
 		       "(compare with bcdedit /dbgsettings)";
 	if (!st->pokes)
 		return "datagrams arrive on the port, but none is KDNET";
 	if (!kdn_ready(t->net))
-		return "the target calls and does not hear our answer: a firewall on the way back, or "
+		return "the target calls and does not hear our answer: a firewall on the way back, "
+		       "or "
 		       "another debugger holds it";
 	if (t->net->silent)
 		return "the target has fallen silent: it may be off, hung, or unplugged";
