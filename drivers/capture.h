@@ -15,9 +15,9 @@
 struct kdd_capture;
 
 struct kdd_captured {
-	const uint8_t *bytes;      /* valid until the next call */
-	size_t len, wire_len;      /* wire_len: before the capture cut it */
-	int64_t time_ns;           /* since 1970 */
+	const uint8_t *bytes; /* valid until the next call */
+	size_t len, wire_len; /* wire_len: before the capture cut it */
+	int64_t time_ns;      /* since 1970 */
 };
 
 /* "-" is standard input. KD_OK, or KD_ERR_NOT_FOUND, KD_ERR_DENIED,

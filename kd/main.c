@@ -230,8 +230,7 @@ static void run_script(struct kd *k, char *text)
 	}
 }
 
-static int session(struct kd *k, struct kcs_client *where, const struct options *o,
-                   char *script)
+static int session(struct kd *k, struct kcs_client *where, const struct options *o, char *script)
 {
 	struct kd_target_hooks hooks = { k, target_attached, target_stopped, kd_on_event };
 	kd_target_init(&k->t, k->c, &hooks);

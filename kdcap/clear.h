@@ -31,10 +31,10 @@
 #define KCAP_CLEAR_MAX    (KCAP_CLEAR_HEADER + KDN_MAX_DATAGRAM)
 
 enum kcap_content {
-	KCAP_BODY_DATA = 0,        /* body of a KDNET data datagram: no padding */
-	KCAP_BODY_CONTROL = 1,     /* body of a KDNET control datagram */
-	KCAP_STREAM_BYTES = 2,     /* a piece of a serial line, cut anywhere */
-	KCAP_DATAGRAM = 3,         /* a whole KDNET datagram, sealed */
+	KCAP_BODY_DATA = 0,    /* body of a KDNET data datagram: no padding */
+	KCAP_BODY_CONTROL = 1, /* body of a KDNET control datagram */
+	KCAP_STREAM_BYTES = 2, /* a piece of a serial line, cut anywhere */
+	KCAP_DATAGRAM = 3,     /* a whole KDNET datagram, sealed */
 };
 
 struct kcap_clear {

@@ -9,21 +9,21 @@
 enum kcap_form {
 	KCAP_DEC,
 	KCAP_HEX,
-	KCAP_ADDRESS,     /* hexadecimal, all 16 digits */
+	KCAP_ADDRESS, /* hexadecimal, all 16 digits */
 	KCAP_BOOL,
-	KCAP_STATUS,      /* NTSTATUS; note has its name */
-	KCAP_TEXT,        /* bytes: 8-bit characters */
-	KCAP_WIDE,        /* bytes: UTF-16LE, perhaps with a NUL at its end */
+	KCAP_STATUS, /* NTSTATUS; note has its name */
+	KCAP_TEXT,   /* bytes: 8-bit characters */
+	KCAP_WIDE,   /* bytes: UTF-16LE, perhaps with a NUL at its end */
 	KCAP_BYTES,
-	KCAP_ENDPOINT,    /* bytes: 16 of an address; value: port */
+	KCAP_ENDPOINT, /* bytes: 16 of an address; value: port */
 };
 
 struct kcap_field {
 	const char *name;
 	enum kcap_form form;
 	uint64_t value;
-	const char *text;          /* a name for the value, or NULL */
-	struct kdp_span bytes;     /* as long valid as the event's */
+	const char *text;      /* a name for the value, or NULL */
+	struct kdp_span bytes; /* as long valid as the event's */
 };
 
 #define KCAP_MAX_FIELDS 96

@@ -12,7 +12,7 @@ struct kcap_filter_word;
 struct kcap_filter {
 	struct {
 		const struct kcap_filter_word *word;
-		char value[48];    /* of api= */
+		char value[48]; /* of api= */
 	} terms[KCAP_FILTER_TERMS];
 	size_t n;
 };

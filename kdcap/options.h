@@ -6,19 +6,19 @@
 
 enum kcap_exit {
 	KCAP_EXIT_OK = 0,
-	KCAP_EXIT_FAILED = 1,      /* could not do it: the message says why */
+	KCAP_EXIT_FAILED = 1, /* could not do it: the message says why */
 	KCAP_EXIT_USAGE = 2,
-	KCAP_EXIT_CUT = 3,         /* the file ends inside a packet */
-	KCAP_EXIT_SEALED = 4,      /* KDNET was there, and not one datagram opened */
-	KCAP_EXIT_DIVERGED = 5,    /* replay: the host asked what was not recorded */
+	KCAP_EXIT_CUT = 3,      /* the file ends inside a packet */
+	KCAP_EXIT_SEALED = 4,   /* KDNET was there, and not one datagram opened */
+	KCAP_EXIT_DIVERGED = 5, /* replay: the host asked what was not recorded */
 };
 
 struct kcap_options {
 	const char *interface, *read, *write, *bpf, *replay, *host;
 	bool json, verbose, stats, quiet, decrypted;
 	enum { KCAP_COLOUR_AUTO, KCAP_COLOUR_ALWAYS, KCAP_COLOUR_NEVER } colour;
-	uint64_t count;            /* stop after so many packets; 0: never */
-	unsigned port;             /* replay: the target's own */
+	uint64_t count; /* stop after so many packets; 0: never */
+	unsigned port;  /* replay: the target's own */
 	struct kcap_filter filter;
 	uint8_t keys[KCAP_MAX_KEYS][KDN_KEY_LEN];
 	size_t nkeys;

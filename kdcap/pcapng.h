@@ -4,8 +4,8 @@
 
 #include "kdproto/bytes.h"
 
-#define KCAP_PCAPNG_HEAD   256  /* enough for section and interface */
-#define KCAP_PCAPNG_AROUND 40   /* bytes a packet block adds, at most */
+#define KCAP_PCAPNG_HEAD   256 /* enough for section and interface */
+#define KCAP_PCAPNG_AROUND 40  /* bytes a packet block adds, at most */
 
 /* A section with one interface; application: who writes, at most 64 bytes are
  * kept. Times count nanoseconds. Returns the length. */

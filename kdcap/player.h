@@ -10,11 +10,11 @@
 
 struct kcap_player {
 	struct kcap_script *script;
-	struct kdt *t;             /* role target, on kdt_kdnet */
-	size_t step;               /* the next one */
-	bool stopped;              /* serves requests */
+	struct kdt *t; /* role target, on kdt_kdnet */
+	size_t step;   /* the next one */
+	bool stopped;  /* serves requests */
 	bool break_seen, say_again, rebooting;
-	unsigned resumed;          /* resumes that came before their step */
+	unsigned resumed;             /* resumes that came before their step */
 	const struct kcap_step *stop; /* the last state change */
 	bool has_answer;
 	size_t answer_len;

@@ -9,9 +9,9 @@
 struct kcap_print {
 	FILE *out;
 	bool colour;
-	bool verbose;          /* all fields below each line */
-	bool several_keys;     /* say which one */
-	int64_t start_ns;      /* times count from here */
+	bool verbose;      /* all fields below each line */
+	bool several_keys; /* say which one */
+	int64_t start_ns;  /* times count from here */
 };
 
 /* One line, or a block of lines when verbose. */

@@ -7,18 +7,18 @@
 #include "kdcap/session.h"
 
 enum kcap_step_kind {
-	KCAP_SAY,              /* a packet that nobody asked for */
+	KCAP_SAY, /* a packet that nobody asked for */
 	KCAP_AWAIT_BREAK,
-	KCAP_AWAIT_ANSWER,     /* to a prompt or a file request: same type */
-	KCAP_AWAIT_RESUME,     /* a request that makes the target run */
-	KCAP_RESTART,          /* the target booted again */
+	KCAP_AWAIT_ANSWER, /* to a prompt or a file request: same type */
+	KCAP_AWAIT_RESUME, /* a request that makes the target run */
+	KCAP_RESTART,      /* the target booted again */
 };
 
 struct kcap_step {
 	enum kcap_step_kind kind;
-	uint16_t type;         /* of the packet */
-	size_t at, len;        /* its payload, in bytes[] */
-	uint64_t frame;        /* of the recording */
+	uint16_t type;  /* of the packet */
+	size_t at, len; /* its payload, in bytes[] */
+	uint64_t frame; /* of the recording */
 };
 
 struct kcap_reply {
@@ -36,7 +36,7 @@ struct kcap_script {
 	size_t nreplies, replies_cap;
 	uint8_t *bytes;
 	size_t nbytes, bytes_cap;
-	unsigned link;         /* the first that was seen; others are left out */
+	unsigned link; /* the first that was seen; others are left out */
 	bool has_poke;
 	struct kdn_poke poke;
 	uint8_t version;
@@ -53,11 +53,11 @@ void kcap_script_rewind(struct kcap_script *s);
 
 struct kdp_span kcap_script_payload(const struct kcap_script *s, const struct kcap_step *step);
 enum kcap_answer {
-	KCAP_RECORDED,         /* as recorded */
-	KCAP_ASSUMED,          /* not recorded, and what any target would say:
-	                        * registers can be set, a breakpoint handle
-	                        * that nobody took cannot be given back */
-	KCAP_UNHEARD_OF,       /* nothing like it was recorded: a refusal */
+	KCAP_RECORDED,   /* as recorded */
+	KCAP_ASSUMED,    /* not recorded, and what any target would say:
+	                  * registers can be set, a breakpoint handle
+	                  * that nobody took cannot be given back */
+	KCAP_UNHEARD_OF, /* nothing like it was recorded: a refusal */
 };
 
 /* The reply to a request, as recorded for the same API and fields; a memory

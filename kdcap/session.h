@@ -25,18 +25,18 @@ enum kcap_sender { KCAP_TARGET = 0, KCAP_HOST = 1, KCAP_NOBODY_KNOWS = 2 };
 enum kcap_kind {
 	KCAP_POKE,
 	KCAP_RESPONSE,
-	KCAP_HOST_POKE,            /* asks for a poke */
+	KCAP_HOST_POKE, /* asks for a poke */
 	KCAP_PING,
 	KCAP_BREAK_IN,
-	KCAP_KD_CONTROL,           /* ACKNOWLEDGE, RESEND, RESET */
-	KCAP_KD_DATA,              /* a message, decoded */
-	KCAP_UNNAMED,              /* opens, but is nothing that we know: why */
-	KCAP_SEALED,               /* KDNET that cannot be opened: why */
-	KCAP_MALFORMED,            /* has the magic, cannot be a datagram: why */
-	KCAP_PLAIN_HELLO,          /* "GBDM": sent unencrypted by some hosts */
-	KCAP_DAMAGED,              /* stream: a packet with a wrong checksum */
-	KCAP_NOISE,                /* stream: bytes outside any packet */
-	KCAP_CUT_OFF,              /* a fragment, or cut by the capture: why */
+	KCAP_KD_CONTROL,  /* ACKNOWLEDGE, RESEND, RESET */
+	KCAP_KD_DATA,     /* a message, decoded */
+	KCAP_UNNAMED,     /* opens, but is nothing that we know: why */
+	KCAP_SEALED,      /* KDNET that cannot be opened: why */
+	KCAP_MALFORMED,   /* has the magic, cannot be a datagram: why */
+	KCAP_PLAIN_HELLO, /* "GBDM": sent unencrypted by some hosts */
+	KCAP_DAMAGED,     /* stream: a packet with a wrong checksum */
+	KCAP_NOISE,       /* stream: bytes outside any packet */
+	KCAP_CUT_OFF,     /* a fragment, or cut by the capture: why */
 	KCAP_KINDS,
 };
 
@@ -58,28 +58,28 @@ struct kcap_event {
 	int64_t time_ns;
 	enum kcap_kind kind;
 	enum kcap_sender sender;
-	unsigned link;             /* counted from 1; 0: belongs to no link */
-	unsigned flags;            /* enum kcap_flag */
-	bool stream;               /* came over a byte stream, not KDNET */
+	unsigned link;  /* counted from 1; 0: belongs to no link */
+	unsigned flags; /* enum kcap_flag */
+	bool stream;    /* came over a byte stream, not KDNET */
 	struct kdn_address src, dst;
-	size_t wire_len;           /* UDP payload, or the KD packet in a stream */
+	size_t wire_len; /* UDP payload, or the KD packet in a stream */
 	/* KDNET */
 	enum kdn_channel channel;
 	uint8_t version;
 	uint64_t seq;
-	unsigned key;              /* index of the control key */
+	unsigned key; /* index of the control key */
 	struct kdp_span body;
-	uint64_t missing;          /* KCAP_GAP: how many */
+	uint64_t missing; /* KCAP_GAP: how many */
 	/* KD packets */
-	struct kdp_frame kd;       /* also of KCAP_UNNAMED, when it got so far */
+	struct kdp_frame kd; /* also of KCAP_UNNAMED, when it got so far */
 	bool has_kd;
-	uint16_t machine;          /* enum kdp_machine, once the target has said it */
-	const char *name;          /* of the message: "ReadVirtualMemory" */
+	uint16_t machine; /* enum kdp_machine, once the target has said it */
+	const char *name; /* of the message: "ReadVirtualMemory" */
 	const char *why;
-	uint64_t answers;          /* frame that this one answers, 0: none */
+	uint64_t answers; /* frame that this one answers, 0: none */
 	bool has_latency;
 	int64_t latency_ns;
-	uint64_t unanswered;       /* an earlier request that will get no answer */
+	uint64_t unanswered; /* an earlier request that will get no answer */
 	union {
 		struct kdn_poke poke;
 		struct kdn_response response;

@@ -11,14 +11,14 @@
 /* Numbers already seen: the last one and a window behind it. */
 struct kcap_seq {
 	bool any;
-	uint64_t last, window;     /* bit n: last - n was seen */
+	uint64_t last, window; /* bit n: last - n was seen */
 };
 
 /* What one response began: a data key and the counters that go with it. */
 struct kcap_epoch {
 	struct kdn_crypto *crypto;
-	struct kcap_seq seq[2];    /* by sender */
-	bool confirmed;            /* has opened a datagram */
+	struct kcap_seq seq[2]; /* by sender */
+	bool confirmed;         /* has opened a datagram */
 };
 
 /* The last data packet of one side. */
@@ -34,19 +34,19 @@ struct kcap_side {
 
 /* Questions and their answers: at most one of each kind is open. */
 enum kcap_pair {
-	KCAP_PAIR_POKE,            /* poke, response */
-	KCAP_PAIR_HOST_POKE,       /* host poke, poke */
+	KCAP_PAIR_POKE,      /* poke, response */
+	KCAP_PAIR_HOST_POKE, /* host poke, poke */
 	KCAP_PAIR_REQUEST,
 	KCAP_PAIR_FILE,
 	KCAP_PAIR_PROMPT,
-	KCAP_PAIR_BREAK,           /* break-in, state change */
+	KCAP_PAIR_BREAK, /* break-in, state change */
 	KCAP_PAIR_RESET,
 	KCAP_PAIRS,
 };
 
 struct kcap_question {
 	bool open;
-	uint64_t about;            /* what the answer has in common with it */
+	uint64_t about; /* what the answer has in common with it */
 	uint64_t frame;
 	int64_t time_ns;
 };
@@ -54,7 +54,7 @@ struct kcap_question {
 /* One target and whoever debugs it. */
 struct kcap_link {
 	unsigned number;
-	uint64_t used;             /* frame that used it last */
+	uint64_t used; /* frame that used it last */
 	bool stream;
 	struct kdn_address target;
 	unsigned key;
@@ -66,7 +66,7 @@ struct kcap_link {
 	bool has_poke, restarted;
 	struct kdn_poke last_poke;
 	/* the KD layer */
-	struct kcap_side side[2];  /* by sender */
+	struct kcap_side side[2]; /* by sender */
 	struct kcap_question questions[KCAP_PAIRS];
 };
 
@@ -85,12 +85,12 @@ struct kcap_half {
 struct kcap_flow {
 	struct kdn_address ends[2];
 	uint64_t used;
-	bool foreign;              /* looked at long enough: no packets in it */
-	bool sure;                 /* target_end is known, not guessed */
+	bool foreign; /* looked at long enough: no packets in it */
+	bool sure;    /* target_end is known, not guessed */
 	int target_end;
 	uint64_t bytes;
-	struct kcap_link *link;    /* once a packet was found */
-	struct kcap_half half[2];  /* by sending end */
+	struct kcap_link *link;   /* once a packet was found */
+	struct kcap_half half[2]; /* by sending end */
 };
 
 struct kcap_session {

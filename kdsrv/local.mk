@@ -14,6 +14,9 @@ noinst_LIBRARIES += libkdsrv.a
 libkdsrv_a_SOURCES = \
 	%D%/client.c %D%/client.h \
 	%D%/host.c %D%/host.h %D%/host_internal.h \
+	%D%/host_heard.c \
+	%D%/host_requests.c \
+	%D%/host_search.c \
 	%D%/listener.c %D%/listener.h \
 	%D%/local.c %D%/local.h \
 	%D%/log.c %D%/log.h \

@@ -12,32 +12,32 @@
 #include "kdproto/link.h"
 #include "transport/kdnet_crypto.h"
 
-#define KDN_POKE_MS      3000   /* a target pokes so often, for ever */
-#define KDN_HOST_POKE_MS 500    /* a host that asks for a poke repeats it */
-#define KDN_SILENT_MS    10000  /* three pokes missed */
+#define KDN_POKE_MS      3000  /* a target pokes so often, for ever */
+#define KDN_HOST_POKE_MS 500   /* a host that asks for a poke repeats it */
+#define KDN_SILENT_MS    10000 /* three pokes missed */
 #define KDN_PING_LEN     12
 
 /* What became known about the session; each is told once. */
 enum kdn_news {
 	KDN_NEWS_NONE,
-	KDN_NEWS_SESSION,     /* host: the first session is up. Target: a host
-	                       * has answered */
-	KDN_NEWS_REKEYED,     /* the same target under a new data key */
-	KDN_NEWS_RESTARTED,   /* another boot of the target: all that was known
-	                       * of it is void */
-	KDN_NEWS_TAKEN_OVER,  /* host: the target talks to another debugger */
-	KDN_NEWS_SILENT,      /* nothing authentic for KDN_SILENT_MS */
-	KDN_NEWS_HEARD,       /* authentic datagrams again, after SILENT */
+	KDN_NEWS_SESSION,    /* host: the first session is up. Target: a host
+	                      * has answered */
+	KDN_NEWS_REKEYED,    /* the same target under a new data key */
+	KDN_NEWS_RESTARTED,  /* another boot of the target: all that was known
+	                      * of it is void */
+	KDN_NEWS_TAKEN_OVER, /* host: the target talks to another debugger */
+	KDN_NEWS_SILENT,     /* nothing authentic for KDN_SILENT_MS */
+	KDN_NEWS_HEARD,      /* authentic datagrams again, after SILENT */
 };
 
 struct kdn_stats {
-	uint64_t rx, tx;             /* datagrams */
-	uint64_t rx_foreign;         /* not KDNET at all */
-	uint64_t rx_denied;          /* tag does not match: another key */
-	uint64_t rx_early;           /* data before there was a key */
-	uint64_t rx_reflected;       /* our own direction came back */
-	uint64_t rx_replayed;        /* sequence number not new: replayed, or
-	                              * overtaken on the way */
+	uint64_t rx, tx;       /* datagrams */
+	uint64_t rx_foreign;   /* not KDNET at all */
+	uint64_t rx_denied;    /* tag does not match: another key */
+	uint64_t rx_early;     /* data before there was a key */
+	uint64_t rx_reflected; /* our own direction came back */
+	uint64_t rx_replayed;  /* sequence number not new: replayed, or
+	                        * overtaken on the way */
 	uint64_t pokes, responses, host_pokes, pings;
 	uint64_t unknown_version;
 };
@@ -45,30 +45,30 @@ struct kdn_stats {
 struct kdn_config {
 	enum kdp_role role;
 	uint8_t key[KDN_KEY_LEN];
-	bool host_pokes;             /* host: ask the target for a poke */
-	uint8_t version;             /* target: 2 to 5; host: ignored */
-	uint32_t poke_ms;            /* target: 0: KDN_POKE_MS; host: ignored */
+	bool host_pokes;                 /* host: ask the target for a poke */
+	uint8_t version;                 /* target: 2 to 5; host: ignored */
+	uint32_t poke_ms;                /* target: 0: KDN_POKE_MS; host: ignored */
 	struct kdn_address target, host; /* target: what its pokes say. Without
-	                              * a host it pokes when it is asked to,
-	                              * until it has a session */
+	                                  * a host it pokes when it is asked to,
+	                                  * until it has a session */
 };
 
 /* What a datagram turned out to be. */
 enum kdn_got {
-	KDN_GOT_NOTHING,             /* dropped, or the session's own business */
-	KDN_GOT_BODY,                /* a KD packet or a break-in byte, in *body */
+	KDN_GOT_NOTHING, /* dropped, or the session's own business */
+	KDN_GOT_BODY,    /* a KD packet or a break-in byte, in *body */
 };
 
 struct kdn {
 	enum kdp_role role;
-	struct kdn_crypto *now;      /* control key and the current data key */
-	struct kdn_crypto *next;     /* host: the data key that was offered and
-	                              * has not shown itself yet */
-	bool confirmed;              /* a datagram under the current key came */
+	struct kdn_crypto *now;  /* control key and the current data key */
+	struct kdn_crypto *next; /* host: the data key that was offered and
+	                          * has not shown itself yet */
+	bool confirmed;          /* a datagram under the current key came */
 	uint8_t version;
 	struct kdn_stats stats;
-	uint64_t tx_seq, rx_seq;     /* data channel */
-	bool authentic;              /* the last datagram was; see kdn_authentic */
+	uint64_t tx_seq, rx_seq; /* data channel */
+	bool authentic;          /* the last datagram was; see kdn_authentic */
 
 	/* Host. What was answered last, and what the session began with. */
 	bool has_answered, boot_known, us_known, host_pokes, taken_over;
@@ -77,8 +77,8 @@ struct kdn {
 	int64_t answered_ms;
 	uint8_t next_version;
 	struct kdn_address us;
-	unsigned denied_in_row;      /* data under no key that we have ... */
-	int64_t data_ms;             /* ... and when some came under ours */
+	unsigned denied_in_row; /* data under no key that we have ... */
+	int64_t data_ms;        /* ... and when some came under ours */
 	uint8_t response[KDN_RESPONSE_LEN];
 	int64_t host_poke_ms;
 
@@ -92,7 +92,7 @@ struct kdn {
 
 	bool send_response, send_poke, send_poke_back, send_ping, send_host_poke;
 	bool goes_back;
-	int64_t heard_ms;            /* the last authentic datagram */
+	int64_t heard_ms; /* the last authentic datagram */
 	bool silent;
 	enum kdn_news news[4];
 	unsigned news_count;
@@ -106,7 +106,7 @@ void kdn_free(struct kdn *n);
 
 /* One received datagram. A body points into n and lives until the next call. */
 enum kdn_got kdn_receive(struct kdn *n, struct kdp_span datagram, struct kdp_span *body,
-			 int64_t now_ms);
+                         int64_t now_ms);
 /* Whether the datagram of the last kdn_receive was authentic, fresh and from
  * the other side: then, and only then, its sender is the peer. Pokes of another
  * boot and host pokes never are: they may be replayed. */

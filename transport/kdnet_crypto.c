@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAGIC        "MDBG"
-#define WORDS        4
-#define WORD_CHARS   13
-#define TYPE_CONTROL 0x01
-#define TYPE_STATUS  0x02  /* on pokes, with a boot option; means nothing here */
+#define MAGIC          "MDBG"
+#define WORDS          4
+#define WORD_CHARS     13
+#define TYPE_CONTROL   0x01
+#define TYPE_STATUS    0x02 /* on pokes, with a boot option; means nothing here */
 #define FLAG_DIRECTION 0x80
-#define FLAG_PAD     0x0F
+#define FLAG_PAD       0x0F
 
 struct kdn_crypto {
 	uint8_t control_key[KDN_KEY_LEN], data_key[KDN_KEY_LEN];
@@ -79,7 +79,7 @@ int kdn_key_parse(uint8_t out[KDN_KEY_LEN], const char *text, char *error, size_
 		}
 		if (i < WORDS - 1 && *text != '.') {
 			snprintf(error, cap, "key: %d word%s; four are wanted, w.x.y.z", i + 1,
-				 i ? "s" : "");
+			         i ? "s" : "");
 			return KD_ERR_INVALID;
 		}
 		text += *text == '.' && i < WORDS - 1;
@@ -220,7 +220,7 @@ bool kdn_crypto_has_session(const struct kdn_crypto *c)
 
 /* The tag over header and plaintext. */
 static bool make_tag(struct kdn_crypto *c, const uint8_t header[KDN_HEADER_LEN],
-		     struct kdp_span plain, uint8_t tag[KDN_TAG_LEN])
+                     struct kdp_span plain, uint8_t tag[KDN_TAG_LEN])
 {
 	uint8_t full[SHA256_DIGEST_LENGTH];
 	size_t len;
@@ -236,7 +236,7 @@ static bool make_tag(struct kdn_crypto *c, const uint8_t header[KDN_HEADER_LEN],
 }
 
 static bool run_cipher(EVP_CIPHER_CTX *ctx, const uint8_t iv[KDN_TAG_LEN], struct kdp_span in,
-		       uint8_t *out)
+                       uint8_t *out)
 {
 	int n;
 
@@ -255,8 +255,8 @@ int kdn_peek(struct kdn_datagram *out, struct kdp_span in)
 	if (type & ~(TYPE_CONTROL | TYPE_STATUS) || type == TYPE_STATUS)
 		return KD_ERR_MALFORMED;
 	*out = (struct kdn_datagram){ .version = in.p[4],
-				      .type = type,
-				      .channel = type & TYPE_CONTROL ? KDN_CONTROL : KDN_DATA };
+		                      .type = type,
+		                      .channel = type & TYPE_CONTROL ? KDN_CONTROL : KDN_DATA };
 	return KD_OK;
 }
 
@@ -297,7 +297,7 @@ long kdn_seal(struct kdn_crypto *c, uint8_t *out, size_t cap, const struct kdn_d
 }
 
 int kdn_open(struct kdn_crypto *c, struct kdn_datagram *out, uint8_t *plain, size_t cap,
-	     struct kdp_span in)
+             struct kdp_span in)
 {
 	struct kdn_datagram d;
 	uint8_t tag[KDN_TAG_LEN];
@@ -312,7 +312,7 @@ int kdn_open(struct kdn_crypto *c, struct kdn_datagram *out, uint8_t *plain, siz
 	if (d.channel == KDN_DATA && !c->has_session)
 		return KD_ERR_STATE;
 	if (!run_cipher(c->open[d.channel], in.p + in.n - KDN_TAG_LEN,
-			kdp_span(in.p + KDN_HEADER_LEN, len), plain) ||
+	                kdp_span(in.p + KDN_HEADER_LEN, len), plain) ||
 	    !make_tag(c, in.p, kdp_span(plain, len), tag))
 		return KD_ERR_IO;
 	if (CRYPTO_memcmp(tag, in.p + in.n - KDN_TAG_LEN, KDN_TAG_LEN))

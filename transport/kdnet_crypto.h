@@ -17,21 +17,21 @@
 #include "kdproto/bytes.h"
 #include "kdproto/err.h"
 
-#define KDN_KEY_LEN       32
-#define KDN_TAG_LEN       16
-#define KDN_HEADER_LEN    6
-#define KDN_INNER_LEN     8
-#define KDN_BLOCK         16
-#define KDN_MIN_DATAGRAM  38
-#define KDN_MAX_DATAGRAM  4096  /* larger ones are dropped unread */
-#define KDN_MAX_BODY      4056  /* as much as such a datagram holds */
-#define KDN_MAX_SEQ       0x00FFFFFFFFFFFFFFull
-#define KDN_KEY_TEXT_MAX  55    /* four words of 13 characters, three dots */
+#define KDN_KEY_LEN      32
+#define KDN_TAG_LEN      16
+#define KDN_HEADER_LEN   6
+#define KDN_INNER_LEN    8
+#define KDN_BLOCK        16
+#define KDN_MIN_DATAGRAM 38
+#define KDN_MAX_DATAGRAM 4096 /* larger ones are dropped unread */
+#define KDN_MAX_BODY     4056 /* as much as such a datagram holds */
+#define KDN_MAX_SEQ      0x00FFFFFFFFFFFFFFull
+#define KDN_KEY_TEXT_MAX 55 /* four words of 13 characters, three dots */
 
-#define KDN_POKE_LEN      344   /* bodies of the handshake */
-#define KDN_POKE_MIN      34
-#define KDN_RESPONSE_LEN  322
-#define KDN_NONCE_LEN     32
+#define KDN_POKE_LEN     344 /* bodies of the handshake */
+#define KDN_POKE_MIN     34
+#define KDN_RESPONSE_LEN 322
+#define KDN_NONCE_LEN    32
 
 enum kdn_direction { KDN_TO_HOST = 0, KDN_TO_TARGET = 1 };
 enum kdn_channel { KDN_DATA = 0, KDN_CONTROL = 1 };
@@ -62,10 +62,10 @@ bool kdn_crypto_has_session(const struct kdn_crypto *c);
 struct kdn_datagram {
 	uint8_t version;
 	enum kdn_channel channel;
-	uint8_t type;               /* the type byte as it stands */
+	uint8_t type; /* the type byte as it stands */
 	enum kdn_direction direction;
-	uint64_t seq;               /* 56 bits */
-	struct kdp_span body;       /* open: points into plain */
+	uint64_t seq;         /* 56 bits */
+	struct kdp_span body; /* open: points into plain */
 };
 
 /* What the header alone tells, before any key: KD_OK or KD_ERR_MALFORMED. */
@@ -86,14 +86,14 @@ int kdn_open(struct kdn_crypto *c, struct kdn_datagram *out, uint8_t *plain, siz
 /* ---- bodies of the control channel ------------------------------------ */
 
 struct kdn_address {
-	uint8_t ip[16];             /* IPv6 form; IPv4 as ::ffff:a.b.c.d */
+	uint8_t ip[16]; /* IPv6 form; IPv4 as ::ffff:a.b.c.d */
 	uint16_t port;
 };
 
 struct kdn_poke {
 	uint8_t nonce[KDN_NONCE_LEN]; /* 0..7 counts pokes, 8..31 is the boot's */
 	struct kdn_address target, configured_host, current_host;
-	bool short_form;            /* the addresses were not there */
+	bool short_form; /* the addresses were not there */
 };
 
 bool kdn_address_is_zero(const struct kdn_address *a);

@@ -503,8 +503,8 @@ static void print_net_stats(const struct net *n)
 	       ",\"early\":%" PRIu64 ",\"reflected\":%" PRIu64 ",\"replayed\":%" PRIu64
 	       ",\"pokes\":%" PRIu64 ",\"host_pokes\":%" PRIu64 ",\"responses\":%" PRIu64
 	       ",\"pings\":%" PRIu64 "}",
-	       s->rx, s->tx, n->unsent, s->rx_foreign, s->rx_denied, s->rx_early,
-	       s->rx_reflected, s->rx_replayed, s->pokes, s->host_pokes, s->responses, s->pings);
+	       s->rx, s->tx, n->unsent, s->rx_foreign, s->rx_denied, s->rx_early, s->rx_reflected,
+	       s->rx_replayed, s->pokes, s->host_pokes, s->responses, s->pings);
 }
 
 static void print_stats(struct program *p)

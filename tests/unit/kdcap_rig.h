@@ -11,19 +11,19 @@
 
 struct rig {
 	struct kcap_session *session;
-	struct kdn_crypto *crypto;     /* what target and host seal with now */
+	struct kdn_crypto *crypto; /* what target and host seal with now */
 	uint8_t key[KDN_KEY_LEN];
 	uint8_t version;
 	uint64_t frame;
-	int64_t now_ns;                /* a millisecond more with each packet */
+	int64_t now_ns; /* a millisecond more with each packet */
 	struct kdn_address target, host;
-	uint64_t poke_seq, seq[2];     /* by sender: what was used last */
+	uint64_t poke_seq, seq[2]; /* by sender: what was used last */
 	struct kdn_poke poke;
 	uint8_t response[KDN_RESPONSE_LEN];
 	uint8_t wire[KDN_MAX_DATAGRAM]; /* the last datagram */
 	size_t wire_len;
-	struct kcap_event e;           /* what it became */
-	bool drop;                     /* the next datagrams are sealed, not fed */
+	struct kcap_event e; /* what it became */
+	bool drop;           /* the next datagrams are sealed, not fed */
 };
 
 /* keys: the session's; NULL: the rig's own key alone. */

@@ -95,7 +95,7 @@ static void start(struct stage *s)
 		                     .key = { 3 },
 		                     .version = s->script.version,
 		                     .target = s->script.poke.target,
-				     .host = s->script.poke.configured_host };
+		                     .host = s->script.poke.configured_host };
 	struct kdt_config tc = { .carrier = &kdt_kdnet };
 
 	s->now_ms = 1000;

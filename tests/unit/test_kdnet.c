@@ -19,15 +19,12 @@ struct packet {
 static struct kdn host, target;
 static int64_t now;
 
-static const struct kdn_address host_a = {
-	.ip = { [10] = 0xFF, [11] = 0xFF, 192, 168, 0, 11 }, .port = 50000
-};
-static const struct kdn_address host_b = {
-	.ip = { [10] = 0xFF, [11] = 0xFF, 192, 168, 0, 12 }, .port = 50000
-};
-static const struct kdn_address target_a = {
-	.ip = { [10] = 0xFF, [11] = 0xFF, 192, 168, 0, 13 }, .port = 50000
-};
+static const struct kdn_address host_a = { .ip = { [10] = 0xFF, [11] = 0xFF, 192, 168, 0, 11 },
+	                                   .port = 50000 };
+static const struct kdn_address host_b = { .ip = { [10] = 0xFF, [11] = 0xFF, 192, 168, 0, 12 },
+	                                   .port = 50000 };
+static const struct kdn_address target_a = { .ip = { [10] = 0xFF, [11] = 0xFF, 192, 168, 0, 13 },
+	                                     .port = 50000 };
 
 static void init_host(struct kdn *n, bool host_pokes)
 {
@@ -159,7 +156,7 @@ static struct packet response_to(struct kdn *h, const struct packet *poke)
 
 /* The target takes the response of the host at that address, and pings. */
 static struct packet accept_response(struct kdn *t, const struct packet *response,
-				     const struct kdn_address *from)
+                                     const struct kdn_address *from)
 {
 	takes(t, response);
 	assert_true(kdn_authentic(t));
@@ -251,7 +248,7 @@ static void test_what_targets_say(void **state)
 	struct packet response = response_to(&host, &w);
 
 	assert_int_equal(kdn_open(c, &d, plain, sizeof(plain), kdp_span(response.p, response.n)),
-			 KD_OK);
+	                 KD_OK);
 	assert_int_equal(d.seq, 6);
 	assert_int_equal(d.version, 5);
 	w = accept_response(&target, &response, &host_a);
@@ -803,7 +800,7 @@ static void test_sizes(void **state)
 	(void)state;
 	connect_both();
 	assert_int_equal(kdn_seal_body(&host, out, sizeof(out), kdp_span(big, KDN_MAX_BODY + 1)),
-			 KD_ERR_TOO_BIG);
+	                 KD_ERR_TOO_BIG);
 	long n = kdn_seal_body(&host, out, sizeof(out), kdp_span(big, KDN_MAX_BODY));
 
 	assert_true(n > 0);
@@ -811,7 +808,7 @@ static void test_sizes(void **state)
 	assert_int_equal(got.n, KDN_MAX_BODY);
 	memcpy(big, out, 6);
 	assert_int_equal(kdn_receive(&target, kdp_span(big, sizeof(big)), &got, now),
-			 KDN_GOT_NOTHING);
+	                 KDN_GOT_NOTHING);
 	assert_false(kdn_authentic(&target));
 }
 

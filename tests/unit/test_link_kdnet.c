@@ -308,8 +308,9 @@ static void test_another_boot(void **state)
 
 static void test_ack_ids_are_exact(void **state)
 {
-	static const uint32_t wrong[] = { 0, 1, HOST0 - 2, HOST0 + 1, HOST0 + 2, HOST0 | 0x800,
-					  0x80800000 };
+	static const uint32_t wrong[] = { 0,         1,         HOST0 - 2,
+		                          HOST0 + 1, HOST0 + 2, HOST0 | 0x800,
+		                          0x80800000 };
 
 	(void)state;
 	start(KDP_HOST);
