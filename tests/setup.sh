@@ -118,14 +118,16 @@ show_failures()
 	done
 }
 
-# run_tests DIR: make check, with what failed and what was skipped on standard
+# run_tests DIR [MAKE-ARGUMENT...]: make check, with what failed and what was skipped on standard
 # output. Sets passed, failed and skipped; returns 0 only if all is well.
 run_tests()
 {
 	dir=$1
+	shift
 	rm -f "$dir/test-suite.log"
 	{
-		timeout --foreground -k 10 1800 make -C "$dir" -j"$(jobs_here)" check 2>&1
+		# Most tests wait more than they compute.
+		timeout --foreground -k 10 1800 make -C "$dir" -j"$(($(jobs_here) * 2))" check "$@" 2>&1
 		echo "make-status $?"
 	} | tee "$dir/check.log" | awk '
 		/^(PASS|XFAIL): / && !seen[$2]++ { print "  " $2; fflush() }
