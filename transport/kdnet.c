@@ -462,10 +462,6 @@ void kdn_tick(struct kdn *n, int64_t now_ms)
 			       kdn_crypto_has_session(n->now);
 		n->poke_ms = now_ms + n->poke_every_ms;
 	}
-	if (n->role == KDP_HOST && now_ms >= n->host_poke_ms) {
-		n->send_host_poke = true;
-		n->host_poke_ms = now_ms + KDN_HOST_POKE_MS;
-	}
 	if (n->role == KDP_HOST && n->confirmed && !n->silent &&
 	    now_ms - n->heard_ms >= KDN_SILENT_MS) {
 		n->silent = true;
@@ -473,5 +469,9 @@ void kdn_tick(struct kdn *n, int64_t now_ms)
 		/* It may be another boot, which has not heard of us. */
 		if (n->host_pokes)
 			n->host_poke_ms = now_ms;
+	}
+	if (n->role == KDP_HOST && now_ms >= n->host_poke_ms) {
+		n->send_host_poke = true;
+		n->host_poke_ms = now_ms + KDN_HOST_POKE_MS;
 	}
 }

@@ -1,7 +1,9 @@
 # tests/fault
 
-check_PROGRAMS += %D%/lossy
-TESTS += %D%/lossy %D%/test_main_scenario.py
+check_PROGRAMS += %D%/lossy %D%/lossy_net
+TESTS += %D%/lossy %D%/lossy_net %D%/test_main_scenario.py
 dist_check_SCRIPTS += %D%/test_main_scenario.py
 %C%_lossy_SOURCES = %D%/lossy.c
 %C%_lossy_LDADD = libkdproto.a
+%C%_lossy_net_SOURCES = %D%/lossy_net.c
+%C%_lossy_net_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)

@@ -15,6 +15,7 @@ fuzz_replays = \
 	%D%/replay_frame \
 	%D%/replay_host \
 	%D%/replay_kdcap \
+	%D%/replay_kdnet \
 	%D%/replay_link \
 	%D%/replay_message \
 	%D%/replay_wire
@@ -23,6 +24,7 @@ fuzz_binaries = \
 	%D%/fuzz_frame \
 	%D%/fuzz_host \
 	%D%/fuzz_kdcap \
+	%D%/fuzz_kdnet \
 	%D%/fuzz_link \
 	%D%/fuzz_message \
 	%D%/fuzz_wire
@@ -46,6 +48,11 @@ fuzz_binaries = \
 %C%_replay_kdcap_LDADD = $(KDCAP_LIBS)
 %C%_fuzz_kdcap_LDADD = $(KDCAP_LIBS)
 %C%_fuzz_kdcap_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_kdnet_SOURCES = %D%/fuzz_kdnet.c %D%/replay.c
+%C%_replay_kdnet_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
+%C%_fuzz_kdnet_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
+%C%_fuzz_kdnet_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_link_SOURCES = %D%/fuzz_link.c %D%/replay.c
 %C%_replay_link_LDADD = libkdproto.a
