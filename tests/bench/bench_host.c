@@ -5,6 +5,7 @@
  *   bench_host direct WHERE rtt COUNT             median microseconds
  *   bench_host kdsrv PORT TRANS read ADDRESS LENGTH
  *   bench_host kdsrv PORT TRANS rtt COUNT
+ *   bench_host kdsrv PORT TRANS attach            milliseconds until it is stopped
  *   bench_host kdsrv PORT TRANS hold              until stdin closes
  *   bench_host flood PORT                         pings until stdin closes
  *
@@ -411,9 +412,13 @@ int main(int argc, char **argv)
 	if (argc >= 5 && !strcmp(argv[1], "kdsrv")) {
 		struct through *t = calloc(1, sizeof(*t));
 
+		int64_t start_us = now_us();
+
 		if (!t)
 			die("memory");
 		through_attach(t, argv[2], argv[3]);
+		if (!strcmp(argv[4], "attach"))
+			printf("%.3f\n", (double)(now_us() - start_us) / 1e3);
 		if (!strcmp(argv[4], "read") && argc == 7)
 			printf("%.6f\n", through_read(t, strtoull(argv[5], NULL, 0),
 			                              strtoull(argv[6], NULL, 0)));

@@ -1,5 +1,6 @@
 # make bench: figures, never pass or fail.
-bench_programs = %D%/bench_codec %D%/bench_host %D%/bench_kdcap %D%/bench_target
+bench_programs = %D%/bench_codec %D%/bench_host %D%/bench_kdcap %D%/bench_kdnet \
+	%D%/bench_target
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
 EXTRA_DIST += %D%/run.py
@@ -7,6 +8,7 @@ EXTRA_DIST += %D%/run.py
 %C%_bench_codec_LDADD = libkdproto.a
 %C%_bench_host_LDADD = libkdwire.a libkdproto.a $(CRYPTO_LIBS)
 %C%_bench_kdcap_LDADD = $(KDCAP_LIBS)
+%C%_bench_kdnet_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
 %C%_bench_target_LDADD = libkdproto.a
 
 .PHONY: bench
