@@ -50,6 +50,7 @@ struct udp {
 	union udp_address peer;   /* where to send */
 	union udp_address sender; /* of the datagram that recv gave last */
 	int sender_interface;     /* where it came in; 0: unknown, or IPv6 */
+	int peer_link;            /* the interface for the peer; 0: by route */
 	uint64_t received, sent, useless, unsent;
 	int send_error; /* errno of the last that was not sent */
 };
@@ -325,9 +326,9 @@ static ssize_t udp_send(struct kdd *d, const uint8_t *buf, size_t len)
 	if (!u->has_peer)
 		errno = EDESTADDRREQ;
 	else
-		ok = KD_FAULTY("sendto", ENETDOWN,
-		               sendto(u->fd, buf, len, 0, &u->peer.any,
-		                      udp_address_len(&u->peer))) >= 0;
+		ok = KD_FAULTY(
+		         "sendto", ENETDOWN,
+		         sendto(u->fd, buf, len, 0, &u->peer.any, udp_address_len(&u->peer))) >= 0;
 	return udp_sent(u, ok, len);
 }
 
@@ -378,8 +379,12 @@ static void udp_adopt(struct kdd *d)
 		return;
 	u->has_peer = true;
 	u->peer = u->sender;
-	uint32_t interface = htonl((uint32_t)udp_sender_link(u));
-	setsockopt(u->fd, IPPROTO_IP, IP_UNICAST_IF, &interface, sizeof(interface));
+	/* This comes with each datagram; a change of the link does not. */
+	int link = udp_sender_link(u);
+	uint32_t interface = htonl((uint32_t)link);
+	if (link != u->peer_link)
+		setsockopt(u->fd, IPPROTO_IP, IP_UNICAST_IF, &interface, sizeof(interface));
+	u->peer_link = link;
 }
 
 static size_t udp_pollfds(struct kdd *d, bool want_send, struct pollfd *fds, size_t cap)

@@ -49,8 +49,8 @@ struct tgt_config {
 	void *machine_data;
 	struct tgt_image *image; /* built; its quirks count here, too */
 	const struct kdp_link_rules *rules;
-	uint32_t ack_ms; /* 0: as the rules say */
-	bool wait;       /* the boot ends in a break */
+	uint32_t ack_ms;   /* 0: as the rules say */
+	bool wait;         /* the boot ends in a break */
 	uint32_t max_data; /* most data in a reply to a read; 0: a packet full */
 	/* Optional: sees each payload before it goes, may change it, and
 	 * returns its new length (at most KDP_MAX_PAYLOAD); 0: do not send. */
