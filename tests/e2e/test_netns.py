@@ -169,7 +169,9 @@ def takeover(lab):
     timer.lap("takeover")
     figure(str(timer))
     equal(d.read(d.base, 2), b"MZ", "memory, read by the second host")
-    figure("the first host says: " + c.wait_link(LOST))
+    said = c.wait_link(LOST)
+    matches("another debugger", said, "what the first host is told")
+    figure("the first host says: " + said)
     equal(d.read(d.base, 2), b"MZ", "memory, later")
 
 
