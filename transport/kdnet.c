@@ -5,13 +5,13 @@
 #include <stddef.h>
 #include <string.h>
 
-#define BOOT_OFF          8     /* nonce bytes 0..7 count pokes */
-#define POKE_STEP         3     /* and the control sequence counts seconds */
-#define VERSION_UNKNOWN   2     /* for host pokes, before the target's is known */
-#define VERSION_MIN       1
-#define VERSION_MAX       5
+#define BOOT_OFF        8 /* nonce bytes 0..7 count pokes */
+#define POKE_STEP       3 /* and the control sequence counts seconds */
+#define VERSION_UNKNOWN 2 /* for host pokes, before the target's is known */
+#define VERSION_MIN     1
+#define VERSION_MAX     5
 /* So many datagrams in a row that no key opens: ours is not the target's. */
-#define DENIED_ENOUGH     3
+#define DENIED_ENOUGH 3
 
 static void tell(struct kdn *n, enum kdn_news news)
 {
@@ -112,7 +112,7 @@ static void heard(struct kdn *n, int64_t now_ms)
 /* Offers the target a new data key. The old one stays in use until the new
  * one shows itself: whoever replays an old poke gets an answer, and no more. */
 static void answer_poke(struct kdn *n, const struct kdn_poke *p, const struct kdn_datagram *d,
-			int64_t now_ms)
+                        int64_t now_ms)
 {
 	struct kdn_response r;
 
@@ -155,7 +155,7 @@ static bool is_stale(const struct kdn *n, const struct kdn_poke *p, uint64_t seq
  * own address tells nothing; what the target said when it had just accepted
  * our key does. */
 static void judge_current_host(struct kdn *n, const struct kdn_poke *p,
-			       const struct kdn_datagram *d, int64_t now_ms)
+                               const struct kdn_datagram *d, int64_t now_ms)
 {
 	if (p->short_form)
 		return;
@@ -292,7 +292,7 @@ static bool is_ping(struct kdp_span body)
 }
 
 static enum kdn_got got_data(struct kdn *n, const struct kdn_datagram *d, struct kdp_span *body,
-			     int64_t now_ms)
+                             int64_t now_ms)
 {
 	if (d->seq <= n->rx_seq) {
 		n->stats.rx_replayed++;
@@ -326,7 +326,7 @@ static void count_refusal(struct kdn *n, const struct kdn_datagram *d, int err)
 }
 
 enum kdn_got kdn_receive(struct kdn *n, struct kdp_span datagram, struct kdp_span *body,
-			 int64_t now_ms)
+                         int64_t now_ms)
 {
 	enum kdn_direction theirs = n->role == KDP_HOST ? KDN_TO_HOST : KDN_TO_TARGET;
 	struct kdn_datagram d;
@@ -359,14 +359,14 @@ enum kdn_got kdn_receive(struct kdn *n, struct kdp_span datagram, struct kdp_spa
 /* ---- sending ---------------------------------------------------------- */
 
 static long seal(struct kdn *n, uint8_t *out, size_t cap, enum kdn_channel channel, uint64_t seq,
-		 struct kdp_span body)
+                 struct kdp_span body)
 {
 	bool answers = channel == KDN_CONTROL && n->role == KDP_HOST && body.n;
 	struct kdn_datagram d = { .version = answers ? n->next_version : n->version,
-				  .channel = channel,
-				  .direction = n->role == KDP_HOST ? KDN_TO_TARGET : KDN_TO_HOST,
-				  .seq = seq,
-				  .body = body };
+		                  .channel = channel,
+		                  .direction = n->role == KDP_HOST ? KDN_TO_TARGET : KDN_TO_HOST,
+		                  .seq = seq,
+		                  .body = body };
 	long len = kdn_seal(n->now, out, cap, &d);
 
 	if (len > 0)
@@ -384,8 +384,8 @@ long kdn_seal_body(struct kdn *n, uint8_t *out, size_t cap, struct kdp_span body
 static long make_poke(struct kdn *n, uint8_t *out, size_t cap)
 {
 	struct kdn_poke p = { .target = n->target,
-			      .configured_host = n->configured_host,
-			      .current_host = n->current_host };
+		              .configured_host = n->configured_host,
+		              .current_host = n->current_host };
 	uint8_t body[KDN_POKE_LEN];
 
 	kdp_put_u64(n->nonce, kdp_get_u64(n->nonce) + 1);
@@ -419,7 +419,7 @@ long kdn_next_datagram(struct kdn *n, uint8_t *out, size_t cap)
 		n->send_response = false;
 		n->stats.responses++;
 		return seal(n, out, cap, KDN_CONTROL, n->answered_seq,
-			    kdp_span(n->response, sizeof(n->response)));
+		            kdp_span(n->response, sizeof(n->response)));
 	}
 	if (n->send_poke_back) {
 		n->send_poke_back = false;
@@ -458,8 +458,8 @@ void kdn_tick(struct kdn *n, int64_t now_ms)
 		/* Until a host has proved that it has the key, it may have
 		 * missed the ping. */
 		n->send_ping = kdn_crypto_has_session(n->now) && !n->confirmed;
-		n->send_poke = !kdn_address_is_zero(&n->configured_host) ||
-			       kdn_crypto_has_session(n->now);
+		n->send_poke =
+		    !kdn_address_is_zero(&n->configured_host) || kdn_crypto_has_session(n->now);
 		n->poke_ms = now_ms + n->poke_every_ms;
 	}
 	if (n->role == KDP_HOST && n->confirmed && !n->silent &&

@@ -25,12 +25,9 @@ struct level {
 };
 
 static const struct level levels[] = {
-	{ "clean", 0, 0, 0, 0, 0, 0, 0, 200 },
-	{ "usual", 5, 2, 1, 1, 0, 1, 3, 400 },
-	{ "poor", 50, 50, 10, 10, 0, 1, 20, 200 },
-	{ "bad", 200, 100, 20, 20, 0, 5, 40, 80 },
-	{ "far", 20, 20, 0, 5, 0, 200, 300, 20 },
-	{ "restarts", 20, 20, 5, 20, 2000, 1, 20, 100 },
+	{ "clean", 0, 0, 0, 0, 0, 0, 0, 200 },     { "usual", 5, 2, 1, 1, 0, 1, 3, 400 },
+	{ "poor", 50, 50, 10, 10, 0, 1, 20, 200 }, { "bad", 200, 100, 20, 20, 0, 5, 40, 80 },
+	{ "far", 20, 20, 0, 5, 0, 200, 300, 20 },  { "restarts", 20, 20, 5, 20, 2000, 1, 20, 100 },
 };
 
 #define LEVELS    (sizeof(levels) / sizeof(levels[0]))
@@ -51,12 +48,12 @@ enum fate { UNDER_WAY, ACKED, DROPPED };
 struct side {
 	struct kdt kdt;
 	struct kdn net;
-	uint32_t next;         /* sequence numbers given out */
-	int64_t last_arrived;  /* of the other side's */
-	enum fate fate;        /* of the last one, next - 1 */
-	bool busy;             /* it has no fate yet */
-	bool arrived;          /* it came out over there */
-	uint32_t told_lost;    /* messages with the fate DROPPED */
+	uint32_t next;        /* sequence numbers given out */
+	int64_t last_arrived; /* of the other side's */
+	enum fate fate;       /* of the last one, next - 1 */
+	bool busy;            /* it has no fate yet */
+	bool arrived;         /* it came out over there */
+	uint32_t told_lost;   /* messages with the fate DROPPED */
 };
 
 struct run {
@@ -68,9 +65,9 @@ struct run {
 	struct flying flying[IN_FLIGHT];
 	struct flying old[OLD];
 	unsigned old_count;
-	int64_t awaited;       /* request whose reply is due; -1: none */
-	int64_t ask_ms;        /* when it is asked for again */
-	int64_t owed;          /* target: request to be answered; -1: none */
+	int64_t awaited; /* request whose reply is due; -1: none */
+	int64_t ask_ms;  /* when it is asked for again */
+	int64_t owed;    /* target: request to be answered; -1: none */
 	bool resetting;
 	uint64_t sent, faults, restarts, rekeys;
 	char error[200];
@@ -131,8 +128,7 @@ static void send_one(struct run *r, bool to_host, struct kdp_span s)
 	if (v->replay)
 		keep_old(r, to_host, s.p, s.n);
 	if (r->old_count && chance(r, v->replay)) {
-		struct flying *f =
-		    &r->old[below(r, r->old_count < OLD ? r->old_count : OLD)];
+		struct flying *f = &r->old[below(r, r->old_count < OLD ? r->old_count : OLD)];
 
 		r->faults++;
 		fly(r, chance(r, 100) ? !f->to_host : f->to_host, f->p, f->n);
@@ -351,8 +347,9 @@ static struct flying *landing(struct run *r)
 	for (unsigned i = 0; i < IN_FLIGHT; i++) {
 		struct flying *f = &r->flying[i];
 
-		if (f->at_ms <= r->now_ms && (!first || f->at_ms < first->at_ms ||
-		                              (f->at_ms == first->at_ms && f->order < first->order)))
+		if (f->at_ms <= r->now_ms &&
+		    (!first || f->at_ms < first->at_ms ||
+		     (f->at_ms == first->at_ms && f->order < first->order)))
 			first = f;
 	}
 	return first;
@@ -455,8 +452,8 @@ static bool run_level(const struct level *v, uint64_t seed, uint32_t messages, u
 	ok = !r->error[0];
 	printf("%sok %u - %s: %u messages to the target, %u to the host\n", ok ? "" : "not ",
 	       number, v->name, r->host.next, r->target.next);
-	printf("# seed %" PRIu64 ", %" PRId64 " s: %" PRIu64 " faults, %" PRIu64 " restarts, %" PRIu64
-	       " keys renewed; lost %u and %u\n",
+	printf("# seed %" PRIu64 ", %" PRId64 " s: %" PRIu64 " faults, %" PRIu64
+	       " restarts, %" PRIu64 " keys renewed; lost %u and %u\n",
 	       seed, r->now_ms / 1000, r->faults, r->restarts, r->rekeys, r->host.told_lost,
 	       r->target.told_lost);
 	if (!ok)
