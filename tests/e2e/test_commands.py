@@ -58,7 +58,8 @@ def machine_level(lab):
     for command, value in (("ib 80", 0x5A), ("iw 80", 0x1234), ("id 80", 0x12345678),
                            ("rdmsr c0000082", 0x1234567890)):
         equal(int(str(values[command]["value"]), 0), value, command)
-    check("gn" in values[".help"]["commands"] and values["gn"]["running"], ".help or gn")
+    # Whether it runs when gn is shown depends on a break-in that is left over.
+    check("gn" in values[".help"]["commands"] and values["gn"]["ok"], ".help or gn")
 
 
 @cases(MACHINES)
