@@ -6,11 +6,6 @@
 #include "kdsrv/host_internal.h"
 #include "kdsrv/wire.h"
 
-static int64_t min64(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 void kds_host_push(struct kds_host *h, struct kds_host_event ev)
 {
 	if (h->queue_count < sizeof(h->queue) / sizeof(h->queue[0]))
@@ -198,7 +193,7 @@ size_t kds_host_feed(struct kds_host *h, struct kdp_span in, int64_t now_ms)
 		return 0;
 	n = kdt_feed(&h->kdt, in, now_ms);
 	if (n && h->req_phase == KDS_REQ_ACKED && !kdp_link_patience_ms(kds_host_link(h)))
-		h->req_deadline_ms = min64(now_ms + KDS_REPLY_WAIT_MS, h->req_limit_ms);
+		h->req_deadline_ms = kds_host_sooner(now_ms + KDS_REPLY_WAIT_MS, h->req_limit_ms);
 	return n;
 }
 
@@ -229,12 +224,12 @@ void kds_host_tx_done(struct kds_host *h, size_t n, int64_t now_ms)
 
 int64_t kds_host_deadline(const struct kds_host *h)
 {
-	int64_t due = min64(kdt_deadline(&h->kdt), kds_release_deadline(h));
+	int64_t due = kds_host_sooner(kdt_deadline(&h->kdt), kds_release_deadline(h));
 
 	if (h->state != KDS_STOPPED)
-		due = min64(due, h->step_ms);
+		due = kds_host_sooner(due, h->step_ms);
 	if (h->req_phase != KDS_REQ_NONE)
-		due = min64(due, min64(h->req_deadline_ms, h->req_limit_ms));
+		due = kds_host_sooner(due, kds_host_sooner(h->req_deadline_ms, h->req_limit_ms));
 	return due;
 }
 

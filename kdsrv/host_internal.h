@@ -19,6 +19,12 @@
  * middle of a boot is behind all module loads. */
 #define KDS_BREAK_NOTED_MS 5000
 
+/* The earlier of two deadlines, or the shorter of two waits. */
+static inline int64_t kds_host_sooner(int64_t a_ms, int64_t b_ms)
+{
+	return a_ms < b_ms ? a_ms : b_ms;
+}
+
 static inline struct kdp_link *kds_host_link(struct kds_host *h)
 {
 	return kdt_link(&h->kdt);

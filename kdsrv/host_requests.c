@@ -8,11 +8,6 @@
  * then after twice that, doubled this often. */
 #define REPLY_DOUBLINGS 6
 
-static int64_t min64(int64_t a, int64_t b)
-{
-	return a < b ? a : b;
-}
-
 void kds_host_end_request(struct kds_host *h, int err, struct kdp_span reply, const char *text,
                           int64_t now_ms)
 {
@@ -50,7 +45,7 @@ int64_t kds_host_reply_wait_ms(struct kds_host *h)
 	if (!ms)
 		return KDS_REPLY_WAIT_MS;
 	ms <<= h->req_asks < REPLY_DOUBLINGS ? h->req_asks : REPLY_DOUBLINGS;
-	return min64(ms, KDS_REPLY_WAIT_MS);
+	return kds_host_sooner(ms, KDS_REPLY_WAIT_MS);
 }
 
 void kds_host_send_request(struct kds_host *h, int64_t now_ms)

@@ -41,7 +41,8 @@ const char *kds_listener_name(const struct kds_listener *l)
 	return l->name;
 }
 
-const struct kdw_verifier *kds_listener_verifier(const struct kds_listener *l)
+/* The verifier of its password; NULL when it has none. */
+static const struct kdw_verifier *verifier_of(const struct kds_listener *l)
 {
 	return l->has_password ? &l->verifier : NULL;
 }
@@ -120,7 +121,7 @@ static void accepted(struct evconnlistener *ev, evutil_socket_t fd, struct socka
 		        CLIENTS_MAX);
 		return;
 	}
-	if (kds_client_new(l->server, fd, peer, !l->is_unix, trusted, kds_listener_verifier(l)))
+	if (kds_client_new(l->server, fd, peer, !l->is_unix, trusted, verifier_of(l)))
 		kds_log(KDS_LOG_ERROR, "listen", "%s: out of memory", peer);
 }
 

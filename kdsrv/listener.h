@@ -13,7 +13,5 @@ int kds_listener_open(struct kds_listener **out, struct kds_server *s,
 void kds_listener_close(struct kds_listener *l);
 /* "tcp:port=5005,bind=127.0.0.1" */
 const char *kds_listener_name(const struct kds_listener *l);
-/* The verifier of its password; NULL when it has none. */
-const struct kdw_verifier *kds_listener_verifier(const struct kds_listener *l);
 
 #endif
