@@ -16,6 +16,23 @@
 
 #include "kdproto/err.h"
 
+struct kdd_usb_id {
+	uint16_t vendor, product;
+};
+
+/* One step in the life of a USB transfer, as a bus analyser would show it. */
+struct kdd_usb_step {
+	uint64_t transfer; /* the same number in both steps of a transfer */
+	bool done;         /* false: submitted */
+	uint8_t endpoint;  /* with the direction bit */
+	uint16_t bus;
+	uint8_t device;  /* address on the bus */
+	int status;      /* done: 0 or a negative errno, as Linux's usbfs has it */
+	uint32_t length; /* submitted: asked for; done: moved */
+	const uint8_t *data;
+	size_t data_len; /* 0 where no bytes cross in this step */
+};
+
 /* What to open. Strings belong to the caller and must live until close. */
 struct kdd_params {
 	const char *port;     /* serial: device. stream: path or host */
@@ -26,10 +43,23 @@ struct kdd_params {
 	const void *script;   /* fake: struct kdd_fake_script, see fake.h */
 	const char *holder;   /* who we are, in "held by ...": "kdsrv" */
 	const char *lock_dir; /* serial: where lock files go, NULL: /var/lock */
+
+	/* usb. */
+	const struct kdd_usb_id *usb_ids; /* which devices, */
+	size_t usb_id_count;
+	const char *usb_path;   /* on which port: "2-1.4" as in sysfs; NULL: any */
+	size_t usb_chunk;       /* longest OUT transfer; longer sends are cut */
+	bool usb_no_zlp;        /* no empty packet behind a full last one */
+	void (*usb_trace)(void *data, const struct kdd_usb_step *step);
+	void *usb_trace_data;
 };
 
 enum kdd_status {
-	KDD_CONNECTING, /* open succeeded, nothing can be sent yet */
+	/* Open succeeded, nothing can be sent yet. A medium whose devices come
+	 * and go (usb) returns here from UP when its device leaves, looks for it
+	 * itself, and shows this status at least once between two devices;
+	 * error then has the reason. */
+	KDD_CONNECTING,
 	KDD_UP,
 	KDD_GONE, /* hung up; error has the reason. Only close
 	           * and a new open help. */
@@ -86,6 +116,13 @@ struct kdd_ops {
 	/* Datagram media only, NULL elsewhere: peer, last sender and counts of
 	 * what came, went and was lost, in one line for a human. */
 	void (*describe)(struct kdd *d, char *out, size_t cap);
+	/* Media that choose among several devices only, NULL elsewhere: what is
+	 * open is not the one that is wanted. Closes it (the status becomes
+	 * CONNECTING) and passes it over until it leaves its port; another is
+	 * looked for. */
+	void (*reject)(struct kdd *d);
+	/* As reject: whether other devices could be tried in its place. */
+	bool (*has_others)(struct kdd *d);
 	/* Called after any fd was ready or the time-out passed, before recv:
 	 * finishes a connect, pumps a library's events, notices a hang-up. */
 	void (*service)(struct kdd *d);
