@@ -33,6 +33,26 @@ const struct kdp_link_rules kdp_rules_com = {
 	.sync_repeat_ms = 5000,
 };
 
+const struct kdp_link_rules kdp_rules_usb = {
+	.name = "usb",
+	.trailer = false,
+	.host_id_first = KDP_ID_FIRST,
+	.target_id_first = KDP_ID_FIRST,
+	.id_flip = 1,
+	.idle_resend = true,
+	.id_sync = KDP_ID_SYNC,
+	.silence_ms = 100,
+	.break_gap_ms = 200,
+	.host_ack_ms = 1000,
+	.host_tries = 5,
+	.reset_ms = 500,
+	.reset_tries = 10,
+	.target_ack_ms = 250,
+	.target_tries_new = 5,
+	.target_tries = 20,
+	.sync_repeat_ms = 5000,
+};
+
 const struct kdp_link_rules kdp_rules_kdnet = {
 	.name = "kdnet",
 	.host_id_first = 0x80000000,
@@ -220,10 +240,17 @@ void kdp_link_restart(struct kdp_link *l)
 {
 	tx_idle(l);
 	ids_restart(l);
+	kdp_scan_init(&l->scan, l->rules->trailer);
+	l->contact = false;
 	l->rx_any = true;
+	l->want_resend = false;
+	l->last_sync = false;
 	l->maybe_copy = false;
 	l->reset_open = false;
+	l->send_break = false;
+	l->hold_ms = KDP_NEVER;
 	l->control_count = 0;
+	l->out_len = l->out_sent = 0;
 }
 
 void kdp_link_break_in(struct kdp_link *l, int64_t now_ms)

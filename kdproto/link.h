@@ -63,6 +63,8 @@ struct kdp_link_rules {
 
 /* Serial ports and everything that looks like one. */
 extern const struct kdp_link_rules kdp_rules_com;
+/* KDUSB: as COM, and no trailer; one that comes all the same is skipped. */
+extern const struct kdp_link_rules kdp_rules_usb;
 /* KDNET: one packet a datagram, encrypted elsewhere. */
 extern const struct kdp_link_rules kdp_rules_kdnet;
 
@@ -242,8 +244,9 @@ void kdp_link_ask_again(struct kdp_link *l);
 /* Target: the debugger can be reached again: a packet that waits for its ACK is
  * repeated at once. */
 void kdp_link_repeat(struct kdp_link *l, int64_t now_ms);
-/* Host: another boot of the target: its ids are the first ones again; a pending
- * packet is dropped without event. */
+/* Host: another boot of the target, or another target: its ids are the first
+ * ones again, or any. What is pending or half received is dropped without
+ * event. */
 void kdp_link_restart(struct kdp_link *l);
 /* Host: how long to wait for an answer before anything is repeated, by the
  * round trips seen; 0 when the rules have no such thing. */

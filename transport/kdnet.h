@@ -16,6 +16,9 @@
 #define KDN_HOST_POKE_MS 500   /* a host that asks for a poke repeats it */
 #define KDN_SILENT_MS    10000 /* three pokes missed */
 #define KDN_PING_LEN     12
+/* For bulk data. Larger packets have been seen, but this is the most that every
+ * version of Windows sends, and it fits any path. */
+#define KDN_MAX_PAYLOAD 1152
 
 /* What became known about the session; each is told once. */
 enum kdn_news {

@@ -3,10 +3,6 @@
  */
 #include "transport/transport.h"
 
-/* Larger packets have been seen, but this is the most that every version of
- * Windows sends, and it fits any path. */
-#define NET_MAX_PAYLOAD 1152
-
 static void take_news(struct kdt *t)
 {
 	enum kdn_news news;
@@ -115,7 +111,8 @@ static const char *net_diagnose(const struct kdt *t)
 const struct kdt_carrier kdt_kdnet = {
 	.name = "net",
 	.rules = &kdp_rules_kdnet,
-	.max_payload = NET_MAX_PAYLOAD,
+	.max_payload = KDN_MAX_PAYLOAD,
+	.transfers = true,
 	.feed = net_feed,
 	.tx = net_tx,
 	.tx_done = net_tx_done,

@@ -17,6 +17,9 @@ void kdt_init(struct kdt *t, const struct kdt_config *c, int64_t now_ms)
 	t->datagram_len = 0;
 	t->datagram_link_len = 0;
 	t->datagram_back = false;
+	t->usb = c->usb;
+	t->transfer_len = 0;
+	t->transfer_datagram = false;
 	kdp_link_init(&t->link, &lc, now_ms);
 }
 
@@ -30,7 +33,10 @@ size_t kdt_feed(struct kdt *t, struct kdp_span in, int64_t now_ms)
 
 bool kdt_next(struct kdt *t, struct kdp_event *ev, int64_t now_ms)
 {
-	return kdp_link_next(&t->link, ev, now_ms);
+	while (!kdp_link_next(&t->link, ev, now_ms))
+		if (!t->carrier->feed_kept || !t->carrier->feed_kept(t, now_ms))
+			return false;
+	return true;
 }
 
 struct kdp_span kdt_tx(struct kdt *t, int64_t now_ms)
@@ -46,7 +52,7 @@ void kdt_tx_done(struct kdt *t, size_t n, int64_t now_ms)
 
 bool kdt_tx_goes_back(const struct kdt *t)
 {
-	return t->datagram_len && t->datagram_back;
+	return !t->usb && t->datagram_len && t->datagram_back;
 }
 
 int64_t kdt_deadline(const struct kdt *t)
@@ -71,5 +77,30 @@ bool kdt_ready(const struct kdt *t)
 
 bool kdt_adopt(const struct kdt *t)
 {
-	return t->net && kdn_authentic(t->net);
+	return !t->usb && t->net && kdn_authentic(t->net);
+}
+
+void kdt_replug(struct kdt *t, int64_t now_ms)
+{
+	if (t->carrier->replug)
+		t->carrier->replug(t, now_ms);
+}
+
+bool kdt_is_other_target(const struct kdt *t)
+{
+	return t->usb && t->usb->phase == KDU_OTHER;
+}
+
+const char *kdt_target_name(const struct kdt *t)
+{
+	return t->usb && t->usb->has_heard ? t->usb->heard : NULL;
+}
+
+void kdt_accept_unnamed(struct kdt *t)
+{
+	if (!t->usb || t->usb->phase != KDU_ASKING)
+		return;
+	t->usb->phase = KDU_OPEN;
+	t->usb->send_question = false;
+	kdp_link_note(&t->link, KDU_NEWS_READY);
 }
