@@ -1,2 +1,3 @@
 include hw-fixtures/target/local.mk
+include hw-fixtures/usb/local.mk
 EXTRA_DIST += %D%/wireshark/README.md %D%/wireshark/kd.lua

@@ -11,6 +11,11 @@ TESTS += %D%/unit/test_fake %D%/unit/test_lock
 %C%_unit_test_lock_SOURCES = %D%/unit/test_lock.c
 %C%_unit_test_lock_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_lock_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += %D%/unit/test_usb_device
+TESTS += %D%/unit/test_usb_device
+%C%_unit_test_usb_device_SOURCES = %D%/unit/test_usb_device.c
+%C%_unit_test_usb_device_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_usb_device_LDADD = libusbdevice.a libkdproto.a $(CMOCKA_LIBS)
 if DRIVER_STREAM
 check_PROGRAMS += %D%/unit/test_stream
 TESTS += %D%/unit/test_stream
