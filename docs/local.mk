@@ -1,6 +1,7 @@
 # docs
 dist_doc_DATA = \
 	README.md \
+	hw-fixtures/rig/rig.conf.example \
 	%D%/client-protocol.md \
 	%D%/connection-strings.md \
 	%D%/kd-protocol.md \

@@ -1,3 +1,4 @@
+include hw-fixtures/rig/local.mk
 include hw-fixtures/target/local.mk
 include hw-fixtures/usb/local.mk
 EXTRA_DIST += %D%/wireshark/README.md %D%/wireshark/kd.lua

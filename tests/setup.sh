@@ -7,7 +7,7 @@ packages_build='gcc libc6-dev make autoconf automake pkg-config
 packages_test='libcmocka-dev umockdev libumockdev-dev python3 socat iproute2 openssl
 	tshark lua-luaossl'
 packages_qemu='qemu-system-x86'
-packages_ci='clang mandoc shellcheck'
+packages_ci='clang mandoc shellcheck systemd udev'
 
 say()
 {

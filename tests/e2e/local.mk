@@ -2,6 +2,7 @@
 # also runs alone; arguments are parts of names of tests:
 #   top_builddir=BUILD python3 tests/e2e/test_teardown.py killed
 e2e_tests = \
+	%D%/test_rig_files.py \
 	%D%/test_slow_peers.py \
 	%D%/test_access.py \
 	%D%/test_console.py \
