@@ -54,6 +54,11 @@ struct kdd_params {
 	void *usb_trace_data;
 };
 
+struct kdd_address {
+	uint8_t ip[16]; /* IPv4 as ::ffff:a.b.c.d */
+	uint16_t port;
+};
+
 enum kdd_status {
 	/* Open succeeded, nothing can be sent yet. A medium whose devices come
 	 * and go (usb) returns here from UP when its device leaves, looks for it
@@ -113,6 +118,10 @@ struct kdd_ops {
 	/* Datagram media only, NULL elsewhere: as send, but to the sender of the
 	 * datagram that recv gave last, whoever is the peer. */
 	ssize_t (*send_back)(struct kdd *d, const uint8_t *buf, size_t len);
+	/* Media with addresses only (udp), NULL elsewhere: where send sends to,
+	 * or, of_sender, where the datagram came from that recv gave last.
+	 * False: that is nobody yet. */
+	bool (*address)(struct kdd *d, bool of_sender, struct kdd_address *out);
 	/* Datagram media only, NULL elsewhere: peer, last sender and counts of
 	 * what came, went and was lost, in one line for a human. */
 	void (*describe)(struct kdd *d, char *out, size_t cap);

@@ -9,6 +9,7 @@ libdrivers_a_SOURCES = \
 	%D%/fake.c %D%/fake.h \
 	%D%/fault.h \
 	%D%/lock.c %D%/lock.h \
+	%D%/pcapng.c %D%/pcapng.h \
 	%D%/table.c
 if DRIVER_SERIAL
 libdrivers_a_SOURCES += %D%/serial.c

@@ -407,6 +407,24 @@ static void udp_service(struct kdd *d)
 	(void)d;
 }
 
+static bool udp_address(struct kdd *d, bool of_sender, struct kdd_address *out)
+{
+	const struct udp *u = udp_of(d);
+	const union udp_address *a = of_sender ? &u->sender : &u->peer;
+
+	if (!(of_sender ? u->has_sender : u->has_peer))
+		return false;
+	*out = (struct kdd_address){ .ip[10] = 0xFF, .ip[11] = 0xFF };
+	if (a->any.sa_family == AF_INET) {
+		memcpy(out->ip + 12, &a->v4.sin_addr, 4);
+		out->port = ntohs(a->v4.sin_port);
+	} else {
+		memcpy(out->ip, &a->v6.sin6_addr, 16);
+		out->port = ntohs(a->v6.sin6_port);
+	}
+	return true;
+}
+
 /* ---- for a human ------------------------------------------------------ */
 
 #define ADDRESS_CAP (INET6_ADDRSTRLEN + IF_NAMESIZE + 10)
@@ -473,5 +491,6 @@ const struct kdd_ops kdd_udp = {
 	.service = udp_service,
 	.adopt = udp_adopt,
 	.send_back = udp_send_back,
+	.address = udp_address,
 	.describe = udp_describe,
 };

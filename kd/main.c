@@ -17,7 +17,7 @@
 
 struct options {
 	char *connect;
-	const char *commands, *script;
+	const char *commands, *script, *capture;
 	bool break_in, json, verbose;
 	int timeout_ms;
 };
@@ -32,6 +32,7 @@ static const char usage[] =
     "  -c COMMANDS      run these, separated by ; and end\n"
     "  -cf, --script FILE  run the commands in FILE (- is standard input) and end\n"
     "  -b               break in at once\n"
+    "  --capture FILE   com:, net: record what crosses the line, for kdcap -r\n"
     "  --timeout SECONDS  for connecting and for each command of -c (30)\n"
     "  --json           one JSON object a line on standard output\n"
     "  -v               tell more\n"
@@ -56,7 +57,7 @@ static bool parse_timeout(const char *text, int *ms)
 	return *ms > 0;
 }
 
-enum { OPT_HELP = 256, OPT_VERSION, OPT_TIMEOUT, OPT_JSON, OPT_SCRIPT };
+enum { OPT_HELP = 256, OPT_VERSION, OPT_TIMEOUT, OPT_JSON, OPT_SCRIPT, OPT_CAPTURE };
 
 /* One option; -1 to go on, else the exit code. */
 static int take_option(struct options *o, int opt, char *value)
@@ -79,6 +80,9 @@ static int take_option(struct options *o, int opt, char *value)
 		break;
 	case OPT_SCRIPT:
 		o->script = value;
+		break;
+	case OPT_CAPTURE:
+		o->capture = value;
 		break;
 	case OPT_TIMEOUT:
 		if (!parse_timeout(value, &o->timeout_ms))
@@ -106,6 +110,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 		{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 		{ "json", no_argument, NULL, OPT_JSON },
 		{ "script", required_argument, NULL, OPT_SCRIPT },
+		{ "capture", required_argument, NULL, OPT_CAPTURE },
 		{ NULL, 0, NULL, 0 },
 	};
 	static char script[] = "--script";
@@ -169,13 +174,14 @@ static void target_stopped(void *ctx)
 	kd_show_stop(ctx);
 }
 
-static int reach_server(struct kd *k, struct kcs_client *where, char *error, size_t cap)
+static int reach_server(struct kd *k, struct kcs_client *where, const char *capture, char *error,
+                        size_t cap)
 {
 	struct kd_client_hooks hooks = { k, client_event };
 	int64_t deadline = kd_now_ms() + k->timeout_ms;
 	if (where->remote)
 		return kd_client_connect(&k->c, &where->server, &hooks, deadline, error, cap);
-	int fd = kds_local_start(&where->trans, error, cap);
+	int fd = kds_local_start(&where->trans, capture, error, cap);
 	if (fd < 0)
 		return fd;
 	int err =
@@ -275,6 +281,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "kd: %s\n", error);
 		return KD_EXIT_USAGE;
 	}
+	if (o.capture && where.remote)
+		return bad_usage("--capture is for links of its own: a server has kdsrv --capture");
 	if (!o.commands && !o.script && !isatty(STDIN_FILENO))
 		o.script = "-";
 	if (o.commands || o.script) {
@@ -290,7 +298,7 @@ int main(int argc, char **argv)
 	k.verbose = o.verbose;
 	k.timeout_ms = o.timeout_ms;
 	k.script = script != NULL;
-	int err = reach_server(&k, &where, error, sizeof(error));
+	int err = reach_server(&k, &where, o.capture, error, sizeof(error));
 	explicit_bzero(&where.server.password, sizeof(where.server.password));
 	kcs_wipe_trans(&where.trans);
 	if (err) {

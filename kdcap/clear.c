@@ -1,66 +1,11 @@
-/* Records of link type 147. SPDX-License-Identifier: MIT */
+/* Events as records of link type 147. SPDX-License-Identifier: MIT */
 #include "kdcap/clear.h"
 
-#include <string.h>
+#include <assert.h>
 
-#define MAGIC "KDCP"
-
-static void rd_address(struct kdp_rd *r, struct kdn_address *a)
-{
-	struct kdp_span ip = kdp_rd_span(r, sizeof(a->ip));
-
-	if (ip.n)
-		memcpy(a->ip, ip.p, ip.n);
-}
-
-int kcap_clear_decode(struct kcap_clear *out, struct kdp_span record)
-{
-	struct kdp_rd r = kdp_rd(record);
-	struct kcap_clear c = { 0 };
-	struct kdp_span magic = kdp_rd_span(&r, 4);
-	uint8_t layout = kdp_rd_u8(&r), header = kdp_rd_u8(&r);
-	uint8_t content = kdp_rd_u8(&r), sender = kdp_rd_u8(&r);
-
-	c.seq = kdp_rd_u64(&r);
-	c.version = kdp_rd_u8(&r);
-	c.flags = kdp_rd_u8(&r);
-	c.src.port = kdp_rd_u16(&r);
-	c.dst.port = kdp_rd_u16(&r);
-	kdp_rd_skip(&r, 2);
-	rd_address(&r, &c.src);
-	rd_address(&r, &c.dst);
-	c.frame = kdp_rd_u64(&r);
-	if (r.bad || memcmp(magic.p, MAGIC, 4) || layout != 1 || header < KCAP_CLEAR_HEADER ||
-	    header > record.n || content > KCAP_DATAGRAM || sender > KCAP_NOBODY_KNOWS)
-		return KD_ERR_MALFORMED;
-	c.content = content;
-	c.sender = sender;
-	c.bytes = kdp_span(record.p + header, record.n - header);
-	*out = c;
-	return KD_OK;
-}
-
-long kcap_clear_encode(uint8_t *out, size_t cap, const struct kcap_clear *c)
-{
-	struct kdp_wr w = kdp_wr(out, cap);
-
-	kdp_wr_bytes(&w, kdp_span(MAGIC, 4));
-	kdp_wr_u8(&w, 1);
-	kdp_wr_u8(&w, KCAP_CLEAR_HEADER);
-	kdp_wr_u8(&w, (uint8_t)c->content);
-	kdp_wr_u8(&w, (uint8_t)c->sender);
-	kdp_wr_u64(&w, c->seq);
-	kdp_wr_u8(&w, c->version);
-	kdp_wr_u8(&w, c->flags);
-	kdp_wr_u16(&w, c->src.port);
-	kdp_wr_u16(&w, c->dst.port);
-	kdp_wr_zero(&w, 2);
-	kdp_wr_bytes(&w, kdp_span(c->src.ip, sizeof(c->src.ip)));
-	kdp_wr_bytes(&w, kdp_span(c->dst.ip, sizeof(c->dst.ip)));
-	kdp_wr_u64(&w, c->frame);
-	kdp_wr_bytes(&w, c->bytes);
-	return w.bad ? KD_ERR_TOO_BIG : (long)w.used;
-}
+static_assert((int)KCAP_TARGET == KDT_RECORD_TARGET && (int)KCAP_HOST == KDT_RECORD_HOST &&
+                  (int)KCAP_NOBODY_KNOWS == KDT_RECORD_UNKNOWN,
+              "senders have the same numbers");
 
 /* The packet as it stood in the stream. */
 static bool stream_bytes(struct kdp_span *out, const struct kcap_event *e, uint8_t *buf)
@@ -71,7 +16,7 @@ static bool stream_bytes(struct kdp_span *out, const struct kcap_event *e, uint8
 		buf[0] = KDP_BREAK_IN;
 		n = 1;
 	} else if (e->has_kd) {
-		n = kdp_frame_encode(buf, KCAP_CLEAR_MAX, &e->kd, true);
+		n = kdp_frame_encode(buf, KDT_RECORD_MAX, &e->kd, true);
 	} else {
 		return false;
 	}
@@ -79,9 +24,9 @@ static bool stream_bytes(struct kdp_span *out, const struct kcap_event *e, uint8
 	return n > 0;
 }
 
-bool kcap_clear_of_event(struct kcap_clear *out, const struct kcap_event *e, uint8_t *buf)
+bool kcap_clear_of_event(struct kdt_record *out, const struct kcap_event *e, uint8_t *buf)
 {
-	struct kcap_clear c = { .sender = e->sender,
+	struct kdt_record c = { .sender = (enum kdt_record_sender)e->sender,
 		                .seq = e->seq,
 		                .frame = e->frame,
 		                .version = e->version,
@@ -110,11 +55,11 @@ bool kcap_clear_of_event(struct kcap_clear *out, const struct kcap_event *e, uin
 		break;
 	}
 	if (e->stream) {
-		c.content = KCAP_STREAM_BYTES;
+		c.content = KDT_RECORD_STREAM;
 		if (!stream_bytes(&c.bytes, e, buf))
 			return false;
 	} else {
-		c.content = e->channel == KDN_CONTROL ? KCAP_BODY_CONTROL : KCAP_BODY_DATA;
+		c.content = e->channel == KDN_CONTROL ? KDT_RECORD_CONTROL : KDT_RECORD_DATA;
 		c.bytes = e->body;
 	}
 	*out = c;

@@ -8,7 +8,6 @@ libkdcap_a_SOURCES = \
 	%D%/kd.c \
 	%D%/links.c \
 	%D%/packet.c %D%/packet.h \
-	%D%/pcapng.c %D%/pcapng.h \
 	%D%/player.c %D%/player.h \
 	%D%/print.c %D%/print.h \
 	%D%/script.c %D%/script.h \

@@ -14,7 +14,7 @@ enum kcap_linktype {
 	KCAP_LINK_RAW = 101, /* IPv4 or IPv6 without anything in front */
 	KCAP_LINK_LOOP = 108,
 	KCAP_LINK_SLL = 113,   /* Linux "cooked", version 1 */
-	KCAP_LINK_CLEAR = 147, /* USER0: our own records, see clear.h */
+	KCAP_LINK_CLEAR = 147, /* USER0: our own, see transport/record.h */
 	KCAP_LINK_IPV4 = 228,
 	KCAP_LINK_IPV6 = 229,
 	KCAP_LINK_SLL2 = 276,

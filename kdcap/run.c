@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "drivers/capture.h"
+#include "drivers/pcapng.h"
 #include "kdcap/clear.h"
-#include "kdcap/pcapng.h"
 #include "kdcap/print.h"
 #include "kdcap/stats.h"
 
@@ -54,7 +54,7 @@ static bool write_failed(struct run *r)
 
 static bool open_output(struct run *r)
 {
-	uint8_t head[KCAP_PCAPNG_HEAD];
+	uint8_t head[KDD_PCAPNG_HEAD];
 	int linktype = r->o->decrypted ? KCAP_LINK_CLEAR : kdd_capture_linktype(r->capture);
 	size_t n;
 
@@ -63,13 +63,13 @@ static bool open_output(struct run *r)
 	r->out_file = fopen(r->o->write, "wb");
 	if (!r->out_file)
 		return write_failed(r);
-	n = kcap_pcapng_head(head, (uint16_t)linktype, APPLICATION);
+	n = kdd_pcapng_head(head, (uint16_t)linktype, APPLICATION);
 	return fwrite(head, 1, n, r->out_file) == n || write_failed(r);
 }
 
 static bool write_packet(struct run *r, int64_t time_ns, struct kdp_span bytes, size_t wire_len)
 {
-	size_t need = bytes.n + KCAP_PCAPNG_AROUND, n;
+	size_t need = bytes.n + KDD_PCAPNG_AROUND, n;
 
 	if (need > r->block_cap) {
 		uint8_t *grown = realloc(r->block, need);
@@ -79,20 +79,20 @@ static bool write_packet(struct run *r, int64_t time_ns, struct kdp_span bytes, 
 		r->block = grown;
 		r->block_cap = need;
 	}
-	n = kcap_pcapng_packet(r->block, r->block_cap, time_ns, bytes, wire_len);
+	n = kdd_pcapng_packet(r->block, r->block_cap, time_ns, bytes, wire_len);
 	r->written++;
 	return fwrite(r->block, 1, n, r->out_file) == n || write_failed(r);
 }
 
 static bool write_clear(struct run *r, const struct kcap_event *e)
 {
-	uint8_t body[KCAP_CLEAR_MAX], record[KCAP_CLEAR_MAX];
-	struct kcap_clear c;
+	uint8_t body[KDT_RECORD_MAX], record[KDT_RECORD_MAX];
+	struct kdt_record c;
 	long n;
 
 	if (!kcap_clear_of_event(&c, e, body))
 		return true;
-	n = kcap_clear_encode(record, sizeof(record), &c);
+	n = kdt_record_encode(record, sizeof(record), &c);
 	return n < 0 || write_packet(r, e->time_ns, kdp_span(record, (size_t)n), (size_t)n);
 }
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kdcap/clear.h"
+#include "transport/record.h"
 
 #define POKE_STEP   3 /* a target's poke number grows by this */
 #define SEQ_WINDOW  64
@@ -395,21 +395,21 @@ static void datagram(struct kcap_session *s, struct kcap_event *e, struct kdp_sp
 }
 
 /* A body that was opened before it came to us. */
-static void clear_body(struct kcap_session *s, struct kcap_event *e, const struct kcap_clear *c)
+static void clear_body(struct kcap_session *s, struct kcap_event *e, const struct kdt_record *c)
 {
-	const struct kdn_address *target = c->sender == KCAP_TARGET ? &c->src : &c->dst;
+	const struct kdn_address *target = c->sender == KDT_RECORD_TARGET ? &c->src : &c->dst;
 	struct kcap_link *l = kcap_link_find(s, target);
 
 	s->has_event = true;
 	e->version = c->version;
 	e->seq = c->seq;
-	e->sender = c->sender;
+	e->sender = (enum kcap_sender)c->sender;
 	e->body = c->bytes;
 	e->wire_len = kdn_sealed_len(c->bytes.n);
-	e->channel = c->content == KCAP_BODY_CONTROL ? KDN_CONTROL : KDN_DATA;
+	e->channel = c->content == KDT_RECORD_CONTROL ? KDN_CONTROL : KDN_DATA;
 	if (!l)
 		l = kcap_link_new(s, target, false);
-	if (!l || c->sender == KCAP_NOBODY_KNOWS) {
+	if (!l || c->sender == KDT_RECORD_UNKNOWN) {
 		e->kind = KCAP_UNNAMED;
 		e->why = l ? "the record does not say who sent it" : "out of memory";
 		return;
@@ -439,24 +439,25 @@ static void clear_body(struct kcap_session *s, struct kcap_event *e, const struc
 
 static bool clear_record(struct kcap_session *s, struct kcap_event *e)
 {
-	struct kcap_clear c;
+	struct kdt_record c;
 
-	if (kcap_clear_decode(&c, s->packet.payload))
+	if (kdt_record_decode(&c, s->packet.payload))
 		return false;
 	e->src = s->packet.src = c.src;
 	e->dst = s->packet.dst = c.dst;
 	s->packet.payload = c.bytes;
 	switch (c.content) {
-	case KCAP_DATAGRAM:
+	case KDT_RECORD_DATAGRAM:
 		if (!has_magic(c.bytes, "MDBG"))
 			return false;
+		e->sender = (enum kcap_sender)c.sender;
 		datagram(s, e, c.bytes);
 		return true;
-	case KCAP_STREAM_BYTES:
-		kcap_stream_chunk(s, &s->packet, c.sender);
+	case KDT_RECORD_STREAM:
+		kcap_stream_chunk(s, &s->packet, (enum kcap_sender)c.sender);
 		return true;
-	case KCAP_BODY_DATA:
-	case KCAP_BODY_CONTROL:
+	case KDT_RECORD_DATA:
+	case KDT_RECORD_CONTROL:
 		clear_body(s, e, &c);
 		return true;
 	}

@@ -13,9 +13,10 @@
 #include "drivers/fault.h"
 #include "kdsrv/client.h"
 #include "kdsrv/log.h"
+#include "kdsrv/recorder.h"
 #include "kdsrv/server.h"
 
-static void serve(int fd, const struct kcs_trans *trans)
+static void serve(int fd, const struct kcs_trans *trans, struct kds_recorder *recorder)
 {
 	static struct kds_config config = { .named_count = 1 };
 	struct kds_server s;
@@ -23,6 +24,7 @@ static void serve(int fd, const struct kcs_trans *trans)
 
 	snprintf(config.named[0].name, sizeof(config.named[0].name), "%s", KDS_LOCAL_TARGET);
 	config.named[0].trans = *trans;
+	config.recorder = recorder;
 	/* Ctrl-C at the terminal is meant for the caller. */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
@@ -34,10 +36,12 @@ static void serve(int fd, const struct kcs_trans *trans)
 		_exit(1);
 	kds_server_run(&s);
 	kds_server_free(&s);
+	kds_recorder_close(recorder);
 	_exit(0);
 }
 
-int kds_local_start(const struct kcs_trans *trans, char *error, size_t cap)
+static int start_process(const struct kcs_trans *trans, struct kds_recorder *recorder, char *error,
+                         size_t cap)
 {
 	int fds[2];
 	pid_t pid;
@@ -56,8 +60,22 @@ int kds_local_start(const struct kcs_trans *trans, char *error, size_t cap)
 	}
 	if (pid == 0) {
 		close(fds[0]);
-		serve(fds[1], trans);
+		serve(fds[1], trans, recorder);
 	}
 	close(fds[1]);
 	return fds[0];
+}
+
+int kds_local_start(const struct kcs_trans *trans, const char *capture, char *error, size_t cap)
+{
+	struct kds_recorder *recorder = NULL;
+	int fd = KD_OK;
+
+	/* Here, where the caller can be told of it. */
+	if (capture)
+		fd = kds_recorder_open(&recorder, capture, "kd " PACKAGE_VERSION, error, cap);
+	if (!fd)
+		fd = start_process(trans, recorder, error, cap);
+	kds_recorder_close(recorder);
+	return fd;
 }

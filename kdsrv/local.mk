@@ -23,6 +23,7 @@ libkdsrv_a_SOURCES = \
 	%D%/ops.c %D%/ops.h \
 	%D%/options.c %D%/options.h \
 	%D%/policy.c %D%/policy.h \
+	%D%/recorder.c %D%/recorder.h \
 	%D%/release.c \
 	%D%/server.c %D%/server.h \
 	%D%/target.c %D%/target.h \

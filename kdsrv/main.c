@@ -14,6 +14,7 @@
 
 #include "kdsrv/log.h"
 #include "kdsrv/options.h"
+#include "kdsrv/recorder.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -48,8 +49,14 @@ static int run(struct kds_options *o)
 	char text[1024];
 	int rc = EXIT_FAILED;
 
+	if (o->capture && kds_recorder_open(&o->config.recorder, o->capture,
+	                                    "kdsrv " PACKAGE_VERSION, text, sizeof(text))) {
+		fprintf(stderr, "kdsrv: --capture %s\n", text);
+		return EXIT_FAILED;
+	}
 	if (kds_server_init(&s, &o->config, text, sizeof(text))) {
 		fprintf(stderr, "kdsrv: %s\n", text);
+		kds_recorder_close(o->config.recorder);
 		return EXIT_FAILED;
 	}
 	if (kds_server_catch_signals(&s)) {
@@ -70,6 +77,7 @@ static int run(struct kds_options *o)
 	rc = kds_server_run(&s) ? EXIT_FAILED : EXIT_OK;
 out:
 	kds_server_free(&s);
+	kds_recorder_close(o->config.recorder);
 	for (unsigned i = 0; i < o->config.named_count; i++)
 		kcs_wipe_trans(&o->config.named[i].trans);
 	return rc;
@@ -80,6 +88,7 @@ int main(int argc, char **argv)
 	static struct kds_options o;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	switch (kds_options_parse(&o, argc, argv)) {
 	case KDS_OPTIONS_DONE:
 		return EXIT_OK;

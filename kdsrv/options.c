@@ -9,13 +9,14 @@
 
 #include "drivers/driver.h"
 
-enum { OPT_ALLOW = 256, OPT_TARGET, OPT_LEAVE, OPT_LOG, OPT_SYSLOG, OPT_DRIVERS, OPT_VERSION };
+enum { OPT_ALLOW = 256, OPT_TARGET, OPT_LEAVE, OPT_CAPTURE, OPT_LOG, OPT_SYSLOG, OPT_DRIVERS, OPT_VERSION };
 
 static const struct option long_options[] = {
 	{ "transport", required_argument, NULL, 't' },
 	{ "allow", required_argument, NULL, OPT_ALLOW },
 	{ "target", required_argument, NULL, OPT_TARGET },
 	{ "leave-stopped", no_argument, NULL, OPT_LEAVE },
+	{ "capture", required_argument, NULL, OPT_CAPTURE },
 	{ "log-level", required_argument, NULL, OPT_LOG },
 	{ "syslog", no_argument, NULL, OPT_SYSLOG },
 	{ "list-drivers", no_argument, NULL, OPT_DRIVERS },
@@ -39,6 +40,7 @@ static const char help[] =
     "      --target NAME=STRING   name a target; clients open it by target:name=NAME\n"
     "\n"
     "      --leave-stopped        targets that a session leaves stopped stay so\n"
+    "      --capture FILE         record what crosses the lines, for kdcap -r\n"
     "      --log-level LEVEL      error, warning (default), info, debug or trace\n"
     "      --syslog               log to syslog and not to stderr\n"
     "  -v, --verbose              the same as --log-level info\n"
@@ -121,6 +123,9 @@ static bool one_option(struct kds_options *o, int opt, char *arg)
 		return add_target(c, arg);
 	case OPT_LEAVE:
 		c->leave_stopped = true;
+		return true;
+	case OPT_CAPTURE:
+		o->capture = arg;
 		return true;
 	case OPT_LOG:
 		return kds_log_level_parse(arg, &o->log_level) ||

@@ -9,6 +9,7 @@ struct kds_options {
 	struct kds_config config;
 	enum kds_log_level log_level;
 	bool use_syslog;
+	const char *capture; /* where to record; NULL: nowhere */
 };
 
 enum kds_options_result { KDS_OPTIONS_RUN, KDS_OPTIONS_DONE, KDS_OPTIONS_BAD };

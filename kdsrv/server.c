@@ -15,6 +15,7 @@
 #include "drivers/fault.h"
 #include "kdsrv/client.h"
 #include "kdsrv/listener.h"
+#include "kdsrv/recorder.h"
 #include "kdsrv/target.h"
 
 int64_t kds_now_us(void)
@@ -28,6 +29,26 @@ int64_t kds_now_us(void)
 int64_t kds_now_ms(void)
 {
 	return kds_now_us() / 1000;
+}
+
+static void when_idle(evutil_socket_t fd, short what, void *arg)
+{
+	struct kds_server *s = arg;
+
+	(void)fd;
+	(void)what;
+	kds_recorder_flush(s->config->recorder);
+}
+
+static int prepare_recording(struct kds_server *s)
+{
+	if (!s->config->recorder)
+		return KD_OK;
+	s->idle = KD_FAULTY_ALLOC("idle event", event_new(s->base, -1, 0, when_idle, s));
+	if (!s->idle)
+		return KD_ERR_NOMEM;
+	event_priority_set(s->idle, KDS_PRIO_IDLE);
+	return KD_OK;
 }
 
 int kds_server_init(struct kds_server *s, const struct kds_config *config, char *error, size_t cap)
@@ -48,7 +69,7 @@ int kds_server_init(struct kds_server *s, const struct kds_config *config, char 
 		event_config_free(ec);
 	}
 	if (!s->base || event_base_priority_init(s->base, KDS_PRIO_COUNT) ||
-	    kds_server_prepare_end(s)) {
+	    kds_server_prepare_end(s) || prepare_recording(s)) {
 		snprintf(error, cap, "cannot start the event loop: out of memory or descriptors");
 		kds_server_free(s);
 		return KD_ERR_NOMEM;
@@ -129,6 +150,8 @@ void kds_server_free(struct kds_server *s)
 			event_free(s->signals[i]);
 	if (s->end_timer)
 		event_free(s->end_timer);
+	if (s->idle)
+		event_free(s->idle);
 	if (s->base) {
 		/* Buffers with a callback pending are freed by that callback. */
 		event_base_loop(s->base, EVLOOP_NONBLOCK);

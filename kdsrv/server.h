@@ -15,6 +15,7 @@
 struct kds_client;
 struct kds_target;
 struct kds_listener;
+struct kds_recorder;
 
 #define KDS_MAX_LISTENERS 8
 #define KDS_MAX_RULES     32
@@ -22,7 +23,7 @@ struct kds_listener;
 
 /* Events of hardware run before those of clients: an ACK that is late makes
  * the target repeat itself, an answer that is late does not. */
-enum { KDS_PRIO_TARGET, KDS_PRIO_CLIENT, KDS_PRIO_COUNT };
+enum { KDS_PRIO_TARGET, KDS_PRIO_CLIENT, KDS_PRIO_IDLE, KDS_PRIO_COUNT };
 
 /* A target that the administrator named: --target NAME=TRANS. */
 struct kds_named_target {
@@ -37,7 +38,9 @@ struct kds_config {
 	unsigned allow_count;
 	struct kds_named_target named[KDS_MAX_RULES];
 	unsigned named_count;
-	bool leave_stopped; /* policy for targets when a session ends */
+	bool leave_stopped;            /* policy for targets when a session ends */
+	struct kds_recorder *recorder; /* of whoever runs the server; NULL:
+	                                * nothing is recorded */
 };
 
 /* Tries of one address to guess a password. */
@@ -62,6 +65,7 @@ struct kds_server {
 	struct kds_tries tries[KDS_MAX_TRIES];
 	int64_t start_ms;
 	struct event *signals[KDS_SIGNALS];
+	struct event *idle; /* the recording is written out; NULL without one */
 
 	/* Ending: see teardown.c. */
 	bool ending, end_answered;

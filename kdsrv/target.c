@@ -13,6 +13,7 @@
 #include "drivers/fault.h"
 #include "kdsrv/client.h"
 #include "kdsrv/log.h"
+#include "kdsrv/recorder.h"
 
 #define RETRY_MS      500 /* between tries to reopen a device */
 #define READ_SIZE     16384
@@ -331,6 +332,28 @@ static void reopen(struct kds_target *t)
 	tell_link(t, KDW_LINK_CONNECTING, "the device is back");
 }
 
+/* ---- the recording ---------------------------------------------------- */
+
+/* back: to whoever sent last, who need not be the peer. */
+static void record(struct kds_target *t, bool from_target, bool back, struct kdp_span bytes)
+{
+	struct kds_recorder *r = t->server->config->recorder;
+	const struct kdd_ops *ops = t->driver->ops;
+	struct kdd_address a;
+
+	if (!r)
+		return;
+	if (!ops->address) {
+		kds_record_stream(r, t->record_number, from_target, bytes);
+	} else if (ops->address(t->driver, from_target || back, &a)) {
+		struct kdn_address target = { .port = a.port };
+
+		memcpy(target.ip, a.ip, sizeof(target.ip));
+		kds_record_datagram(r, from_target, &target, (uint16_t)t->trans.udp_port, bytes);
+	}
+	event_active(t->server->idle, EV_TIMEOUT, 0);
+}
+
 /* ---- the pump --------------------------------------------------------- */
 
 /* Everything that waits goes out, as far as the driver takes it. */
@@ -350,6 +373,7 @@ static void flush(struct kds_target *t)
 			t->blocked = true;
 			return;
 		} else {
+			record(t, false, back, kdp_span(s.p, (size_t)n));
 			kds_host_tx_done(&t->host, (size_t)n, kds_now_ms());
 		}
 	}
@@ -378,6 +402,7 @@ static void feed(struct kds_target *t, const uint8_t *buf, size_t n)
 	int64_t read_us = kds_now_us();
 	struct kdp_span in = kdp_span(buf, n);
 
+	record(t, true, false, in);
 	while (in.n) {
 		size_t took = kds_host_feed(&t->host, in, kds_now_ms());
 
@@ -590,6 +615,8 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 	t->trans = *trans;
 	t->flags = flags;
 	t->timer_ms = KDP_NEVER;
+	if (t->server->config->recorder)
+		t->record_number = kds_recorder_number(t->server->config->recorder);
 	kcs_format_trans(trans, t->name, sizeof(t->name));
 	t->timer =
 	    KD_FAULTY_ALLOC("target timer", event_new(t->server->base, -1, 0, timer_fired, t));

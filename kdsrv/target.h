@@ -42,6 +42,7 @@ struct kds_target {
 	bool has_close_id;
 	uint32_t close_id;    /* CLOSE to be answered */
 	char last_words[200]; /* what letting go of it left undone */
+	uint16_t record_number; /* of this stream in the recording */
 	uint64_t ack_max_us;  /* longest from a read to the write after it */
 };
 

@@ -21,8 +21,8 @@ kdcap_test_cflags = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_kdcap_capture_LDADD = libkdcap.a libdrivers.a libtransport.a libkdproto.a \
 	$(CRYPTO_LIBS) $(CAPTURE_LIBS) $(CMOCKA_LIBS)
 %C%_unit_test_kdcap_packet_CFLAGS = $(kdcap_test_cflags)
-%C%_unit_test_kdcap_packet_LDADD = libkdcap.a libtransport.a libkdproto.a $(CRYPTO_LIBS) \
-	$(CMOCKA_LIBS)
+%C%_unit_test_kdcap_packet_LDADD = libkdcap.a libdrivers.a libtransport.a libkdproto.a \
+	$(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_unit_test_kdcap_replay_SOURCES = \
 	%D%/unit/kdcap_rig.c %D%/unit/test_kdcap_replay.c
 %C%_unit_test_kdcap_replay_CFLAGS = $(kdcap_test_cflags)

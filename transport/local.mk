@@ -6,6 +6,7 @@ libtransport_a_SOURCES = \
 	%D%/kdnet.c %D%/kdnet.h \
 	%D%/kdnet_crypto.c %D%/kdnet_crypto.h \
 	%D%/net.c \
+	%D%/record.c %D%/record.h \
 	%D%/transport.c %D%/transport.h \
 	%D%/usb.c %D%/usb.h
 libtransport_a_CFLAGS = $(AM_CFLAGS) $(CRYPTO_CFLAGS)

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "drivers/pcapng.h"
 #include "kdcap/packet.h"
-#include "kdcap/pcapng.h"
 #include "kdproto/message.h"
 
 #define READ_LEN 1096
@@ -37,7 +37,7 @@ static void put_datagram(struct writer *w, enum kdn_channel channel, enum kdn_di
                          uint64_t seq, struct kdp_span body)
 {
 	uint8_t packet[HEADERS + KDN_MAX_DATAGRAM] = { 0x45 };
-	uint8_t block[sizeof(packet) + KCAP_PCAPNG_AROUND];
+	uint8_t block[sizeof(packet) + KDD_PCAPNG_AROUND];
 	struct kdn_datagram d = {
 		.version = 4, .channel = channel, .direction = direction, .seq = seq, .body = body
 	};
@@ -56,7 +56,7 @@ static void put_datagram(struct writer *w, enum kdn_channel channel, enum kdn_di
 	put_be16(packet + 22, 50000);
 	put_be16(packet + 24, 8 + (size_t)n);
 	w->now_ns += 50000;
-	len = kcap_pcapng_packet(block, sizeof(block), w->now_ns,
+	len = kdd_pcapng_packet(block, sizeof(block), w->now_ns,
 	                         kdp_span(packet, HEADERS + (size_t)n), HEADERS + (size_t)n);
 	if (fwrite(block, 1, len, w->f) != len)
 		die("cannot write");
@@ -111,7 +111,7 @@ static void put_handshake(struct writer *w)
 int main(int argc, char **argv)
 {
 	uint64_t wanted = argc == 3 ? strtoull(argv[2], NULL, 10) << 20 : 0;
-	uint8_t key[KDN_KEY_LEN], head[KCAP_PCAPNG_HEAD];
+	uint8_t key[KDN_KEY_LEN], head[KDD_PCAPNG_HEAD];
 	char error[128];
 	struct writer w = { 0 };
 	size_t n;
@@ -122,7 +122,7 @@ int main(int argc, char **argv)
 	w.f = fopen(argv[1], "wb");
 	if (!w.crypto || !w.f)
 		die("cannot start");
-	n = kcap_pcapng_head(head, KCAP_LINK_RAW, "bench_kdcap");
+	n = kdd_pcapng_head(head, KCAP_LINK_RAW, "bench_kdcap");
 	if (fwrite(head, 1, n, w.f) != n)
 		die("cannot write");
 	put_handshake(&w);

@@ -5,6 +5,7 @@ e2e_tests = \
 	%D%/test_rig_files.py \
 	%D%/test_slow_peers.py \
 	%D%/test_access.py \
+	%D%/test_capture.py \
 	%D%/test_console.py \
 	%D%/test_contract.py \
 	%D%/test_commands.py \

@@ -40,8 +40,8 @@ static const uint8_t keys[2][KDN_KEY_LEN] = { { 1 }, { 2 } };
 static void show(struct fuzz *f)
 {
 	struct kcap_event e;
-	uint8_t body[KCAP_CLEAR_MAX], record[KCAP_CLEAR_MAX];
-	struct kcap_clear c;
+	uint8_t body[KDT_RECORD_MAX], record[KDT_RECORD_MAX];
+	struct kdt_record c;
 
 	while (kcap_next(f->session, &e)) {
 		must(e.kind < KCAP_KINDS && kcap_type_name(&e), "an event without a name");
@@ -56,7 +56,7 @@ static void show(struct fuzz *f)
 			f->seq = 0;
 		}
 		if (kcap_clear_of_event(&c, &e, body))
-			must(kcap_clear_encode(record, sizeof(record), &c) > 0, "no room");
+			must(kdt_record_encode(record, sizeof(record), &c) > 0, "no room");
 	}
 }
 

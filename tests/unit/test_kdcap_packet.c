@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "drivers/pcapng.h"
 #include "kdcap/packet.h"
-#include "kdcap/pcapng.h"
 
 #define TEXT "payload"
 
@@ -247,8 +247,8 @@ static void tcp_is_read(void **state)
 
 static void pcapng_blocks_are_whole(void **state)
 {
-	uint8_t head[KCAP_PCAPNG_HEAD], block[64 + KCAP_PCAPNG_AROUND];
-	size_t n = kcap_pcapng_head(head, 147, "kdcap"), at;
+	uint8_t head[KDD_PCAPNG_HEAD], block[64 + KDD_PCAPNG_AROUND];
+	size_t n = kdd_pcapng_head(head, 147, "kdcap"), at;
 
 	(void)state;
 	at = kdp_get_u32(head + 4);
@@ -258,7 +258,7 @@ static void pcapng_blocks_are_whole(void **state)
 	assert_int_equal(at + kdp_get_u32(head + at + 4), n);
 	assert_int_equal(kdp_get_u16(head + at + 8), 147);
 	for (size_t len = 0; len < 64; len++) {
-		n = kcap_pcapng_packet(block, len + KCAP_PCAPNG_AROUND, 0x123456789ABCDEF0,
+		n = kdd_pcapng_packet(block, len + KDD_PCAPNG_AROUND, 0x123456789ABCDEF0,
 		                       kdp_span(head, len), len + 1);
 		assert_int_equal(n % 4, 0);
 		assert_true(n >= len + 32);
@@ -269,7 +269,7 @@ static void pcapng_blocks_are_whole(void **state)
 		assert_int_equal(kdp_get_u32(block + 20), len);
 		assert_int_equal(kdp_get_u32(block + 24), len + 1);
 		assert_memory_equal(block + 28, head, len);
-		assert_int_equal(kcap_pcapng_packet(block, n - 1, 0, kdp_span(head, len), len), 0);
+		assert_int_equal(kdd_pcapng_packet(block, n - 1, 0, kdp_span(head, len), len), 0);
 	}
 }
 

@@ -501,7 +501,7 @@ static void many_targets_do_not_grow_it(void **state)
 
 static void a_session_survives_as_clear_records(void **state)
 {
-	uint8_t body[KCAP_CLEAR_MAX], record[KCAP_CLEAR_MAX];
+	uint8_t body[KDT_RECORD_MAX], record[KDT_RECORD_MAX];
 	struct kcap_session *reader = kcap_session_new(NULL, 0);
 	struct kcap_event e;
 	struct rig r;
@@ -510,7 +510,7 @@ static void a_session_survives_as_clear_records(void **state)
 	rig_start(&r, NULL, 0);
 	for (int i = 0; i < 4; i++) {
 		struct kcap_packet p = { .proto = KCAP_CLEAR };
-		struct kcap_clear c;
+		struct kdt_record c;
 		long n;
 
 		if (i == 0)
@@ -522,10 +522,10 @@ static void a_session_survives_as_clear_records(void **state)
 		else
 			rig_read(&r, KCAP_TARGET, 0, 0x1234, 4);
 		assert_true(kcap_clear_of_event(&c, &r.e, body));
-		n = kcap_clear_encode(record, sizeof(record), &c);
-		assert_int_equal(n, KCAP_CLEAR_HEADER + r.e.body.n);
-		for (long cut = 0; cut < KCAP_CLEAR_HEADER; cut++)
-			assert_int_equal(kcap_clear_decode(&c, kdp_span(record, (size_t)cut)),
+		n = kdt_record_encode(record, sizeof(record), &c);
+		assert_int_equal(n, KDT_RECORD_HEADER + r.e.body.n);
+		for (long cut = 0; cut < KDT_RECORD_HEADER; cut++)
+			assert_int_equal(kdt_record_decode(&c, kdp_span(record, (size_t)cut)),
 			                 KD_ERR_MALFORMED);
 		p.frame = r.frame;
 		p.payload = kdp_span(record, (size_t)n);
@@ -547,7 +547,7 @@ static void a_session_survives_as_clear_records(void **state)
 /* What a server records of KDNET: the datagram as it was on the wire. */
 static void a_sealed_record_is_opened(void **state)
 {
-	uint8_t record[KCAP_CLEAR_MAX];
+	uint8_t record[KDT_RECORD_MAX];
 	struct kcap_event e;
 	struct rig r;
 
@@ -555,7 +555,7 @@ static void a_sealed_record_is_opened(void **state)
 	rig_start(&r, NULL, 0);
 	r.drop = true;
 	for (int i = 0; i < 3; i++) {
-		struct kcap_clear c = { .content = KCAP_DATAGRAM };
+		struct kdt_record c = { .content = KDT_RECORD_DATAGRAM };
 		struct kcap_packet p = { .frame = 1, .proto = KCAP_CLEAR };
 		long n;
 
@@ -568,7 +568,7 @@ static void a_sealed_record_is_opened(void **state)
 		c.src = i == 1 ? r.host : r.target;
 		c.dst = i == 1 ? r.target : r.host;
 		c.bytes = kdp_span(r.wire, r.wire_len);
-		n = kcap_clear_encode(record, sizeof(record), &c);
+		n = kdt_record_encode(record, sizeof(record), &c);
 		p.payload = kdp_span(record, (size_t)n);
 		assert_true(kcap_feed(r.session, &p));
 		assert_true(kcap_next(r.session, &e));

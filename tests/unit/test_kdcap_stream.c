@@ -304,18 +304,18 @@ static void foreign_connections_are_left_alone(void **state)
 
 static void a_recorded_line_in_clear_is_read(void **state)
 {
-	uint8_t buf[KDP_MAX_FRAME], record[KCAP_CLEAR_MAX];
+	uint8_t buf[KDP_MAX_FRAME], record[KDT_RECORD_MAX];
 	struct line l;
 	size_t n = print(buf, KDP_ID_FIRST, "serial");
 
 	(void)state;
 	start(&l);
 	for (size_t at = 0; at < n; at += 7) {
-		struct kcap_clear c = { .content = KCAP_STREAM_BYTES,
-			                .sender = KCAP_TARGET,
+		struct kdt_record c = { .content = KDT_RECORD_STREAM,
+			                .sender = KDT_RECORD_TARGET,
 			                .bytes = kdp_span(buf + at, n - at < 7 ? n - at : 7) };
 		struct kcap_packet p = { .frame = ++l.frame, .proto = KCAP_CLEAR };
-		long len = kcap_clear_encode(record, sizeof(record), &c);
+		long len = kdt_record_encode(record, sizeof(record), &c);
 
 		p.payload = kdp_span(record, (size_t)len);
 		assert_true(kcap_feed(l.session, &p));

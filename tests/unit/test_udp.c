@@ -316,14 +316,27 @@ static void test_no_peer_yet(void **state)
 	kdd_close(d);
 }
 
+static void must_be_from(struct kdd *d, bool of_sender, int peer)
+{
+	static const uint8_t local[16] = { [10] = 0xFF, 0xFF, 127, 0, 0, 1 };
+	struct kdd_address a;
+
+	assert_true(d->ops->address(d, of_sender, &a));
+	assert_memory_equal(a.ip, local, sizeof(local));
+	assert_int_equal(a.port, port_of(peer));
+}
+
 static void test_adopt(void **state)
 {
 	int target = bind_peer("127.0.0.1", 0), stranger = bind_peer("127.0.0.1", 0);
 	unsigned port = free_port();
 	struct kdd *d = open_port(NULL, port);
+	struct kdd_address a;
 	char text[64];
 
 	(void)state;
+	assert_false(d->ops->address(d, false, &a));
+	assert_false(d->ops->address(d, true, &a));
 	must_talk(d, target, "127.0.0.1", port);
 	/* What a stranger sends is read, and changes nothing. */
 	send_text(stranger, "127.0.0.1", port, "it is me");
@@ -334,6 +347,8 @@ static void test_adopt(void **state)
 	snprintf(text, sizeof(text), "peer 127.0.0.1:%u, last heard 127.0.0.1:%u; ",
 	         port_of(target), port_of(stranger));
 	must_describe(d, text);
+	must_be_from(d, false, target);
+	must_be_from(d, true, stranger);
 	/* The last one read is adopted, not the last that came. */
 	send_text(stranger, "127.0.0.1", port, "authentic");
 	send_text(target, "127.0.0.1", port, "waits");

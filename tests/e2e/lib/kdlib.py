@@ -203,6 +203,25 @@ class Target(Proc):
         return json.loads(self.out.strip().splitlines()[-1])
 
 
+class NetTarget(Proc):
+    """kdtarget that calls port of this machine. Its own is another, or one
+    socket would hear both."""
+    KEY = "zsecret1.2steg4fzbj2sz.23418vzkd4ko3.1sp3yo9yz874p"
+
+    def __init__(self, lab, *options, key=KEY, port=None):
+        self.port = port or random.randrange(33000, 60000)
+        own = self.port + 1
+        super().__init__(lab, "kdtarget", [
+            PROGRAMS["kdtarget"], "-k", "net:host=127.0.0.1,port=%d,key=%s,bind=127.0.0.1,"
+            "bindport=%d" % (self.port, key, own), "--poke-every", "100", "--stats", *options])
+        self.wait_text(r"^kdtarget: ready on")
+        self.own = own
+        self.net = "net:port=%d" % self.port
+        self.trans = "%s,key=%s" % (self.net, key)
+
+    stats = Target.stats
+
+
 class Lab:
     """One test's programs, files and sockets. All are gone after the test."""
 

@@ -144,7 +144,7 @@ class Tcp:
 
 
 def record(content, sender, payload, seq=0, version=0, flags=0, frame=0, header=64):
-    """A record of link type 147, as kdcap/clear.h describes it."""
+    """A record of link type 147, as transport/record.h describes it."""
     ends = (sender, 1 - sender) if sender < 2 else (TARGET, HOST)
     return struct.pack("<4sBBBBQBBHHH16s16sQ", b"KDCP", 1, header, content, sender, seq, version,
                        flags, 50000, 50000, 0, ip16(ADDRESSES[ends[0]]),

@@ -1,5 +1,5 @@
 /* Writes pcapng blocks into buffers. SPDX-License-Identifier: MIT */
-#include "kdcap/pcapng.h"
+#include "drivers/pcapng.h"
 
 #include <string.h>
 
@@ -35,9 +35,9 @@ static void option(struct kdp_wr *w, uint16_t code, struct kdp_span value)
 	pad4(w);
 }
 
-size_t kcap_pcapng_head(uint8_t buf[KCAP_PCAPNG_HEAD], uint16_t linktype, const char *application)
+size_t kdd_pcapng_head(uint8_t buf[KDD_PCAPNG_HEAD], uint16_t linktype, const char *application)
 {
-	struct kdp_wr w = kdp_wr(buf, KCAP_PCAPNG_HEAD);
+	struct kdp_wr w = kdp_wr(buf, KDD_PCAPNG_HEAD);
 	uint8_t nanoseconds = 9;
 	size_t n = strlen(application), start;
 
@@ -61,8 +61,8 @@ size_t kcap_pcapng_head(uint8_t buf[KCAP_PCAPNG_HEAD], uint16_t linktype, const 
 	return w.used;
 }
 
-size_t kcap_pcapng_packet(uint8_t *buf, size_t cap, int64_t time_ns, struct kdp_span packet,
-                          size_t wire_len)
+size_t kdd_pcapng_packet(uint8_t *buf, size_t cap, int64_t time_ns, struct kdp_span packet,
+                         size_t wire_len)
 {
 	struct kdp_wr w = kdp_wr(buf, cap);
 
