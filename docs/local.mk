@@ -10,5 +10,6 @@ dist_doc_DATA = \
 dist_man_MANS += \
 	%D%/kd.1 \
 	%D%/kdcap.1 \
+	%D%/kdloop.1 \
 	%D%/kdsrv.8 \
 	%D%/kdtarget.1

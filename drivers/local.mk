@@ -12,7 +12,10 @@ libdrivers_a_SOURCES = \
 	%D%/pcapng.c %D%/pcapng.h \
 	%D%/table.c
 if DRIVER_SERIAL
-libdrivers_a_SOURCES += %D%/serial.c
+libdrivers_a_SOURCES += \
+	%D%/serial.c %D%/serial.h %D%/serial_internal.h \
+	%D%/serial_lines.c \
+	%D%/serial_look.c
 endif
 if DRIVER_STREAM
 libdrivers_a_SOURCES += %D%/stream.c

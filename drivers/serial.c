@@ -7,12 +7,10 @@
  */
 #include <config.h>
 
-#include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libserialport.h>
 #include <limits.h>
-#include <linux/serial.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,31 +23,21 @@
 #include "drivers/driver.h"
 #include "drivers/fault.h"
 #include "drivers/lock.h"
+#include "drivers/serial.h"
+#include "drivers/serial_internal.h"
 
 #define DEFAULT_BAUD 115200u
 #define SEND_MAX     4096u /* more than any driver buffers at once */
 
-struct serial {
-	struct kdd base;
-	struct kdd_lock lock;
-	struct sp_port *port;
-	int fd; /* belongs to port */
-	enum kdd_status status;
-	const char *self;
-	char device[PATH_MAX]; /* canonical: /dev/ttyUSB0 */
-	/* As they were before us. termios2, because only that holds a speed
-	 * outside the classic table. */
-	struct termios2 old_termios;
-	int old_lines;
-	bool has_info;
-	struct serial_struct old_info;
-	char latency_path[128]; /* empty: not changed */
-	char old_latency[16];
-};
-
 static struct serial *serial_of(struct kdd *d)
 {
 	return (struct serial *)d;
+}
+
+static int serial_gone(struct serial *s, const char *why)
+{
+	s->status = KDD_GONE;
+	return kdd_fail(&s->base, KD_ERR_GONE, "%s hung up: %s", s->device, why);
 }
 
 /* ---- finding and locking ---------------------------------------------- */
@@ -77,9 +65,7 @@ static int serial_fail_path(struct serial *s, const char *port)
 	                strerror(errno));
 }
 
-/* Follows links like /dev/serial/by-id/... and refuses what is no serial port
- * before it is opened. */
-static int serial_resolve(struct serial *s, const char *port)
+int kdd_serial_resolve(struct serial *s, const char *port)
 {
 	struct stat st;
 
@@ -142,8 +128,7 @@ static int serial_save(struct serial *s, int fd)
 	return KD_OK;
 }
 
-/* Opens the port for us, makes sure that nobody uses it, learns its settings. */
-static int serial_probe(struct serial *s, int *out)
+int kdd_serial_probe(struct serial *s, int *out)
 {
 	struct stat st;
 	int fd = KD_FAULTY("open tty", EMFILE,
@@ -259,6 +244,22 @@ static int serial_set_baud(struct serial *s, unsigned baud)
 	return KD_OK;
 }
 
+int kdd_serial_set_baud(struct kdd *d, unsigned baud)
+{
+	struct serial *s = serial_of(d);
+	struct termios2 old, refused;
+
+	if (s->status == KDD_GONE)
+		return KD_ERR_GONE;
+	if (KD_FAULTY("old baud", EIO, ioctl(s->fd, TCGETS2, &old)) < 0)
+		return serial_gone(s, strerror(errno));
+	int err = serial_set_baud(s, baud);
+	/* What the port made of it is not what anyone wants. */
+	if (err && ioctl(s->fd, TCGETS2, &refused) == 0 && refused.c_ospeed != old.c_ospeed)
+		ioctl(s->fd, TCSETS2, &old);
+	return err;
+}
+
 /* Not left to libserialport: its 0.1.1 says OK and leaves CRTSCTS set, and then
  * a cable without CTS never sends a byte. */
 static int serial_set_no_flow(struct serial *s)
@@ -354,14 +355,14 @@ static int serial_open(struct kdd *d, const struct kdd_params *p)
 	int probe = -1;
 
 	s->self = p->holder;
-	int err = serial_resolve(s, p->port);
+	int err = kdd_serial_resolve(s, p->port);
 	if (err)
 		return err;
 	err = kdd_lock_take(&s->lock, d, p->lock_dir ? p->lock_dir : KDD_LOCK_DIR, s->device,
 	                    s->self);
 	if (err)
 		return err;
-	err = serial_probe(s, &probe);
+	err = kdd_serial_probe(s, &probe);
 	if (err) {
 		kdd_lock_release(&s->lock);
 		return err;
@@ -382,12 +383,6 @@ static int serial_open(struct kdd *d, const struct kdd_params *p)
 	if (err)
 		serial_close(d);
 	return err;
-}
-
-static ssize_t serial_gone(struct serial *s, const char *why)
-{
-	s->status = KDD_GONE;
-	return kdd_fail(&s->base, KD_ERR_GONE, "%s hung up: %s", s->device, why);
 }
 
 static enum kdd_status serial_status(struct kdd *d)

@@ -3,7 +3,7 @@
 : "${top_srcdir:=.}" "${top_builddir:=.}" "${CC:=cc}"
 
 cd "$top_srcdir" || exit 99
-set -- kdproto/*.h transport/*.h drivers/*.h kdsrv/*.h kd/*.h kdcap/*.h hw-fixtures/target/*.h \
+set -- kdproto/*.h transport/*.h drivers/*.h kdsrv/*.h kd/*.h kdcap/*.h kdloop/*.h hw-fixtures/target/*.h \
 	hw-fixtures/target/baremetal/*.h
 n=0
 for header; do

@@ -1,0 +1,22 @@
+# Tests of links: the library, which tests link, and the program.
+noinst_LIBRARIES += libkdloop.a
+libkdloop_a_SOURCES = \
+	%D%/hist.c %D%/hist.h \
+	%D%/html.c \
+	%D%/json.c \
+	%D%/kdloop.h \
+	%D%/links.c \
+	%D%/options.c %D%/options.h \
+	%D%/print.c \
+	%D%/report.h \
+	%D%/run.c
+if DRIVER_SERIAL
+libkdloop_a_SOURCES += \
+	%D%/com.c
+endif
+KDLOOP_LIBS = libkdloop.a libkdwire.a libdrivers.a libtransport.a libkdproto.a \
+	$(CRYPTO_LIBS) $(DRIVERS_LIBS)
+
+bin_PROGRAMS += kdloop/kdloop
+kdloop_kdloop_SOURCES = %D%/main.c
+kdloop_kdloop_LDADD = $(KDLOOP_LIBS)

@@ -1,0 +1,36 @@
+/* kdloop: tests links before a debugger is blamed. SPDX-License-Identifier: MIT */
+#include <config.h>
+
+#include <signal.h>
+
+#include "kdloop/options.h"
+
+/* Without SA_RESTART, so that whatever waits comes back and looks. A second
+ * signal ends the program at once. */
+static void catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = kdl_stop, .sa_flags = (int)SA_RESETHAND };
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+	/* A port must be left as it was found, also when the reader of our output
+	 * is gone. */
+	sigaction(SIGPIPE, &(struct sigaction){ .sa_handler = SIG_IGN }, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	struct kdl_options o;
+	struct kdl_run run;
+	int code = kdl_options_parse(&o, argc, argv);
+
+	if (code >= 0)
+		return code;
+	catch_signals();
+	kdl_run_init(&run, &o);
+	kdl_run_link(&run, NULL, o.link, o.mode);
+	code = kdl_run_report(&run) ? KDL_EXIT_FAIL : kdl_run_exit(&run);
+	kdl_run_free(&run);
+	return code;
+}
