@@ -3,10 +3,12 @@ target_scripts = \
 	%D%/target/baremetal_session.py \
 	%D%/target/kdtarget_net.py \
 	%D%/target/kdtarget_options.py \
-	%D%/target/kdtarget_session.py
+	%D%/target/kdtarget_session.py \
+	%D%/target/kdtarget_usb.py
 TESTS += $(target_scripts)
 dist_check_SCRIPTS += $(target_scripts)
-EXTRA_DIST += %D%/target/kdhost.py %D%/target/kdnet.py %D%/target/tap.py
+EXTRA_DIST += %D%/target/kdhost.py %D%/target/kdnet.py %D%/target/tap.py \
+	%D%/target/usbhost.py
 if HAVE_CMOCKA
 target_tests = \
 	%D%/unit/test_debuggee \

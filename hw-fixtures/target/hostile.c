@@ -198,6 +198,18 @@ const struct hostile hostile_kinds[] = {
 	{ .name = "truncated",
 	  .help = "KDNET: pieces of each datagram before it",
 	  .net = HOSTILE_NET_TRUNCATE },
+	{ .name = "no-name",
+	  .help = "USB: does not answer when asked for its name",
+	  .usb = HOSTILE_USB_NO_NAME },
+	{ .name = "endless-name",
+	  .help = "USB: its name has no end",
+	  .usb = HOSTILE_USB_ENDLESS_NAME },
+	{ .name = "trailers",
+	  .help = "USB: packets end in AA, as on a serial line",
+	  .usb = HOSTILE_USB_TRAILERS },
+	{ .name = "halves",
+	  .help = "USB: each packet comes in two transfers",
+	  .usb = HOSTILE_USB_HALVES },
 	{ .name = NULL },
 };
 

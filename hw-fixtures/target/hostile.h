@@ -15,6 +15,15 @@ enum hostile_net {
 	HOSTILE_NET_TRUNCATE,
 };
 
+/* Likewise with USB transfers; without -k net: only. */
+enum hostile_usb {
+	HOSTILE_USB_NONE,
+	HOSTILE_USB_NO_NAME,
+	HOSTILE_USB_ENDLESS_NAME,
+	HOSTILE_USB_TRAILERS,
+	HOSTILE_USB_HALVES,
+};
+
 struct hostile {
 	const char *name;
 	const char *help;
@@ -27,6 +36,7 @@ struct hostile {
 	/* Sends text without end between packets. */
 	bool babble;
 	enum hostile_net net;
+	enum hostile_usb usb;
 };
 
 /* Ended by a NULL name. */

@@ -18,7 +18,6 @@ enum {
 	SLICE_MS = 10, /* the machine's clock tick */
 	SLICE_INSNS = 2000,
 	BUGCHECK_CODE = 0xDEADDEAD,
-	CHUNK = 4096,
 	NET_MAX_DATA = 1152 - KDP_MANIPULATE_LEN, /* fits any path */
 };
 
@@ -31,8 +30,9 @@ struct timer {
 struct program {
 	struct options o;
 	struct kdp_link_rules rules;
-	struct carrier carrier; /* unless on a network */
+	struct carrier carrier; /* unless on a network or USB */
 	struct net net;
+	struct usb usb;
 	struct sim sim;
 	struct tgt_debuggee debuggee;
 	struct timer print, module, int3;
@@ -41,7 +41,7 @@ struct program {
 	bool want_int3;
 	uint32_t prints;
 	uint32_t garbage_left, acks_dropped, copies_left;
-	uint8_t in[CHUNK]; /* received and not taken yet: in[at..have) */
+	uint8_t in[CABLE_MAX_TRANSFER]; /* received and not taken yet: in[at..have) */
 	size_t in_at, in_have;
 	/* Over all boots. */
 	struct tgt_counters totals;
@@ -142,8 +142,18 @@ static bool boot(struct program *p, int64_t now_ms)
 	return true;
 }
 
+/* NULL when there is none. */
+static struct cable *cable_of(struct program *p)
+{
+	struct cable *c = p->o.on == ON_USB ? &p->usb.cable : &p->net.cable;
+
+	return c->path ? c : NULL;
+}
+
 static bool reboot(struct program *p, int64_t now_ms)
 {
+	if (cable_of(p))
+		cable_boot(cable_of(p), now_ms);
 	count(p);
 	sim_free(&p->sim);
 	if (p->o.on == ON_NET && !net_restart(&p->net, now_ms)) {
@@ -177,6 +187,8 @@ static size_t put_bytes(struct program *p, const void *buf, size_t n, int64_t no
 		net_send(&p->net, kdp_span(buf, n));
 		return n;
 	}
+	if (p->o.on == ON_USB)
+		return usb_send(&p->usb, buf, n);
 	done = carrier_write(&p->carrier, buf, n, now_ms);
 	p->bytes_out += done;
 	return done;
@@ -207,7 +219,7 @@ static bool is_ack(struct kdp_span unit)
 
 static size_t send_mangled(struct program *p, struct kdp_span unit, int64_t now_ms)
 {
-	uint8_t buf[CHUNK];
+	uint8_t buf[KDP_MAX_FRAME];
 	size_t n = unit.n < sizeof(buf) ? unit.n : sizeof(buf);
 
 	memcpy(buf, unit.p, n);
@@ -242,6 +254,8 @@ static void transmit(struct program *p, int64_t now_ms)
 		return;
 	if (p->o.on == ON_NET)
 		net_flush(&p->net);
+	if (p->o.on == ON_USB && !p->o.silent)
+		usb_flush(&p->usb);
 	for (;;) {
 		struct kdp_span unit = tgt_tx(&p->debuggee, now_ms);
 		size_t n;
@@ -271,9 +285,26 @@ static void receive_datagram(struct program *p, int64_t now_ms)
 		memcpy(p->in, body.p, body.n);
 }
 
+static void receive_transfer(struct program *p, int64_t now_ms)
+{
+	if (p->in_at < p->in_have)
+		return;
+	p->in_at = 0;
+	p->in_have = usb_receive(&p->usb, p->in, sizeof(p->in), now_ms);
+	if (p->o.silent || p->o.plain_text)
+		p->in_have = 0;
+}
+
 static void receive(struct program *p, int64_t now_ms)
 {
 	long n;
+
+	if (cable_of(p) && cable_step(cable_of(p), now_ms))
+		p->garbage_left = p->o.garbage_first;
+	if (p->o.on == ON_USB) {
+		receive_transfer(p, now_ms);
+		return;
+	}
 
 	if (p->o.on == ON_NET) {
 		receive_datagram(p, now_ms);
@@ -299,7 +330,7 @@ static void feed(struct program *p, int64_t now_ms)
 		struct kdp_span rest = kdp_span(p->in + p->in_at, p->in_have - p->in_at);
 		size_t n;
 
-		if (p->o.on == ON_NET)
+		if (p->o.on == ON_NET || p->o.on == ON_USB)
 			n = tgt_feed_packet(&p->debuggee, rest, now_ms) ? rest.n : 0;
 		else
 			n = tgt_feed(&p->debuggee, rest, now_ms);
@@ -442,9 +473,15 @@ static void show_stats(struct program *p)
 	tgt_stats_write(sim_stats(&p->sim), &c);
 }
 
-static int poll_timeout(const struct program *p, int64_t now_ms)
+static bool is_booting(struct program *p)
 {
-	int64_t due = tgt_deadline(&p->debuggee), wait;
+	return cable_of(p) && cable_is_booting(cable_of(p));
+}
+
+/* When the machine wants to be looked at next. */
+static int64_t machine_deadline(const struct program *p, int64_t now_ms)
+{
+	int64_t due = tgt_deadline(&p->debuggee);
 
 	if (p->debuggee.state == TGT_RUNNING && p->slice_ms < due)
 		due = p->slice_ms;
@@ -452,6 +489,17 @@ static int poll_timeout(const struct program *p, int64_t now_ms)
 		due = now_ms + 100;
 	if (p->o.on == ON_NET && kdn_deadline(&p->net.kdn) < due)
 		due = kdn_deadline(&p->net.kdn);
+	if (p->o.on == ON_NET && net_has_more(&p->net))
+		due = now_ms;
+	return due;
+}
+
+static int poll_timeout(struct program *p, int64_t now_ms)
+{
+	int64_t due = is_booting(p) ? KDP_NEVER : machine_deadline(p, now_ms), wait;
+
+	if (cable_of(p) && cable_deadline(cable_of(p)) < due)
+		due = cable_deadline(cable_of(p));
 	/* Signals and timers must not wait for a debugger that never comes. */
 	wait = due - now_ms;
 	return wait < 0 ? 0 : wait > 1000 ? 1000 : (int)wait;
@@ -463,14 +511,28 @@ static void wait_for_work(struct program *p, int64_t now_ms, const sigset_t *unb
 	struct timespec timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000000L };
 	struct pollfd pfd = { .events = POLLIN };
 
-	pfd.fd = p->o.on == ON_NET ? p->net.fd : carrier_poll_fd(&p->carrier);
-
+	if (p->o.on == ON_NET)
+		pfd.fd = net_poll_fd(&p->net);
+	else if (p->o.on == ON_USB)
+		pfd.fd = p->usb.cable.fd;
+	else
+		pfd.fd = carrier_poll_fd(&p->carrier);
 	/* What was received and not taken must be taken first. */
 	if (p->in_at < p->in_have)
 		pfd.events = 0;
 	if (p->carrier.blocked && p->carrier.fd >= 0)
 		pfd.events |= POLLOUT;
+	if (cable_of(p) && cable_of(p)->blocked)
+		pfd.events |= POLLOUT;
 	ppoll(&pfd, 1, &timeout, unblocked);
+}
+
+/* Firmware and boot loader: nobody listens to the debugger but the port. */
+static void boot_loader(struct program *p)
+{
+	p->in_at = p->in_have = 0;
+	if (p->o.on == ON_USB && !p->o.silent)
+		usb_flush(&p->usb);
 }
 
 static void run(struct program *p, const sigset_t *unblocked)
@@ -479,6 +541,11 @@ static void run(struct program *p, const sigset_t *unblocked)
 		int64_t now_ms = clock_ms();
 
 		receive(p, now_ms);
+		if (is_booting(p)) {
+			boot_loader(p);
+			wait_for_work(p, now_ms, unblocked);
+			continue;
+		}
 		feed(p, now_ms);
 		tgt_tick(&p->debuggee, now_ms);
 		if (p->o.on == ON_NET)
@@ -507,29 +574,56 @@ static void print_net_stats(const struct net *n)
 	       s->rx_replayed, s->pokes, s->host_pokes, s->responses, s->pings);
 }
 
+static void print_cable_stats(const struct program *p, const struct cable *c)
+{
+	printf(",\"usb\":{\"plugged_in\":%" PRIu64 ",\"transfers_received\":%" PRIu64
+	       ",\"transfers_sent\":%" PRIu64 ",\"name_asked\":%" PRIu64 "}",
+	       c->plugs, c->in, c->out, p->usb.questions);
+}
+
 static void print_stats(struct program *p)
 {
 	const struct tgt_counters *t = &p->totals;
 	bool net = p->o.on == ON_NET;
+	uint64_t sent = p->bytes_out, received = p->bytes_in;
 
+	if (net) {
+		sent = p->net.bytes_out;
+		received = p->net.bytes_in;
+	} else if (p->o.on == ON_USB) {
+		sent = p->usb.bytes_out;
+		received = p->usb.bytes_in;
+	}
 	count(p);
 	printf("{\"boots\":%" PRIu64 ",\"stops\":%" PRIu64 ",\"packets_sent\":%" PRIu64
 	       ",\"packets_received\":%" PRIu64 ",\"retransmissions_sent\":%" PRIu64
 	       ",\"retransmissions_received\":%" PRIu64 ",\"bad_received\":%" PRIu64
 	       ",\"bytes_sent\":%" PRIu64 ",\"bytes_received\":%" PRIu64,
-	       p->boots, t->stops, t->sent, t->received, t->repeated, t->duplicate, t->bad,
-	       net ? p->net.bytes_out : p->bytes_out, net ? p->net.bytes_in : p->bytes_in);
+	       p->boots, t->stops, t->sent, t->received, t->repeated, t->duplicate, t->bad, sent,
+	       received);
 	if (net)
 		print_net_stats(&p->net);
+	if (cable_of(p))
+		print_cable_stats(p, cable_of(p));
 	puts("}");
+}
+
+static const char *carrier_name(struct program *p)
+{
+	if (cable_of(p))
+		return cable_of(p)->path;
+	return p->o.on == ON_NET ? p->net.name : p->carrier.name;
 }
 
 static bool open_carrier(struct program *p)
 {
 	bool ok;
 
-	if (p->o.on == ON_NET)
-		ok = net_open(&p->net, &p->o.net, clock_ms());
+	if (p->o.on == ON_USB)
+		ok = cable_init(&p->usb.cable, p->o.usb_path, p->o.replugs);
+	else if (p->o.on == ON_NET)
+		ok = cable_init(&p->net.cable, p->o.usb_path, p->o.replugs) &&
+		     net_open(&p->net, &p->o.net, clock_ms());
 	else if (p->o.on == ON_UNIX)
 		ok = carrier_open_unix(&p->carrier, p->o.address);
 	else if (p->o.on == ON_TCP)
@@ -538,8 +632,9 @@ static bool open_carrier(struct program *p)
 		ok = carrier_open_pty(&p->carrier, p->o.address);
 	if (ok) {
 		p->garbage_left = p->o.garbage_first;
-		printf("kdtarget: ready on %s\n",
-		       p->o.on == ON_NET ? p->net.name : p->carrier.name);
+		if (cable_of(p))
+			cable_boot(cable_of(p), clock_ms());
+		printf("kdtarget: ready on %s\n", carrier_name(p));
 		fflush(stdout);
 	}
 	return ok;
@@ -566,7 +661,9 @@ static int run_program(struct program *p)
 	sigset_t unblocked;
 	bool ok;
 
-	p->rules = p->o.on == ON_NET ? kdp_rules_kdnet : kdp_rules_com;
+	p->rules = p->o.on == ON_NET   ? kdp_rules_kdnet
+	           : p->o.on == ON_USB ? kdp_rules_usb
+	                               : kdp_rules_com;
 	if (p->o.tries)
 		p->rules.target_tries = p->rules.target_tries_new = p->o.tries;
 	catch_signals(&unblocked);
@@ -577,6 +674,7 @@ static int run_program(struct program *p)
 		print_stats(p);
 	carrier_close(&p->carrier);
 	net_close(&p->net);
+	cable_close(&p->usb.cable);
 	sim_free(&p->sim);
 	return ok && got_stop ? 0 : 1;
 }
@@ -595,9 +693,12 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	p->carrier.fd = p->carrier.listen_fd = p->carrier.slave_fd = p->net.fd = -1;
+	p->net.cable.fd = p->usb.cable.fd = -1;
 	p->o = o;
 	p->net.silent = o.silent;
 	p->net.hostile = o.hostile ? o.hostile->net : HOSTILE_NET_NONE;
+	p->usb.hostile = o.hostile ? o.hostile->usb : HOSTILE_USB_NONE;
+	p->usb.name = o.usb_name;
 	status = run_program(p);
 	free(p);
 	return status;

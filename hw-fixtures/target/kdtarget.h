@@ -4,11 +4,15 @@
 
 #include "hw-fixtures/target/carrier.h"
 #include "hw-fixtures/target/net.h"
+#include "hw-fixtures/target/usb.h"
 
 struct options {
-	enum { NO_CARRIER, ON_UNIX, ON_TCP, ON_PTY, ON_NET } on;
+	enum { NO_CARRIER, ON_UNIX, ON_TCP, ON_PTY, ON_NET, ON_USB } on;
 	const char *address; /* of the carrier; may be NULL for a pty */
 	struct net_options net;
+	const char *usb_path; /* ON_USB; ON_NET: NULL for UDP */
+	const char *usb_name; /* ON_USB */
+	uint32_t replugs;
 	uint16_t machine;
 	const struct tgt_quirks *quirks;
 	const struct hostile *hostile; /* NULL: well-behaved */

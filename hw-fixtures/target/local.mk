@@ -15,11 +15,13 @@ libmachinesim_a_SOURCES = \
 
 bin_PROGRAMS += kdtarget
 kdtarget_SOURCES = \
+	%D%/cable.c %D%/cable.h \
 	%D%/carrier.c %D%/carrier.h \
 	%D%/hostile.c %D%/hostile.h \
 	%D%/kdtarget.c %D%/kdtarget.h \
 	%D%/net.c %D%/net.h \
-	%D%/options.c
+	%D%/options.c \
+	%D%/usb.c %D%/usb.h
 kdtarget_LDADD = libmachinesim.a libdebuggee.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 dist_noinst_SCRIPTS += %D%/run-qemu.sh
 EXTRA_DIST += %D%/README.md

@@ -3,6 +3,7 @@
 
 #include "hw-fixtures/target/net.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -90,6 +91,12 @@ static void find_own_address(struct net_peer *own, const struct net_peer *host)
 	close(fd);
 }
 
+static bool start_session(struct net *n, const struct kdn_config *c, int64_t now_ms)
+{
+	n->open = kdn_init(&n->kdn, c, now_ms) == KD_OK;
+	return n->open || complain("KDNET", "not enough memory, or no random numbers");
+}
+
 static bool start_session_layer(struct net *n, const struct net_options *o, int64_t now_ms)
 {
 	struct kdn_config c = { .role = KDP_TARGET,
@@ -108,9 +115,47 @@ static bool start_session_layer(struct net *n, const struct net_options *o, int6
 	to_kdnet(&c.host, &n->configured);
 	memcpy(c.key, o->key, sizeof(c.key));
 	snprintf(n->name, sizeof(n->name), "net:port=%u", port);
-	if (kdn_init(&n->kdn, &c, now_ms) == KD_OK)
-		return true;
-	return complain("KDNET", "not enough memory, or no random numbers");
+	return start_session(n, &c, now_ms);
+}
+
+/* ---- on a cable ------------------------------------------------------- */
+
+static void from_cable(struct net_peer *out, const struct kdu_endpoint *e)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(e->port) };
+
+	memcpy(&v4.sin_addr, e->ip, sizeof(e->ip));
+	memcpy(&out->address, &v4, sizeof(v4));
+	out->len = sizeof(v4);
+}
+
+static bool set_ip(uint8_t ip[4], const char *text)
+{
+	return !*text || inet_pton(AF_INET, text, ip) == 1 ||
+	       complain(text, "must be an IPv4 address on USB");
+}
+
+static bool open_on_cable(struct net *n, const struct net_options *o, int64_t now_ms)
+{
+	struct kdn_config c = { .role = KDP_TARGET,
+		                .version = o->version,
+		                .poke_ms = o->poke_every_ms };
+	struct kdu_eem_config *e = &n->eem_config;
+	struct net_peer own;
+
+	e->own = kdu_eem_target;
+	e->own.port = (uint16_t)o->bind_port;
+	e->peer = kdu_eem_broadcast;
+	e->peer.port = (uint16_t)o->port;
+	if (!set_ip(e->own.ip, o->bind) || !set_ip(e->peer.ip, o->host))
+		return false;
+	kdu_eem_init(&n->eem, e);
+	from_cable(&n->configured, &e->peer);
+	from_cable(&own, &e->own);
+	to_kdnet(&c.target, &own);
+	to_kdnet(&c.host, &n->configured);
+	memcpy(c.key, o->key, sizeof(c.key));
+	return start_session(n, &c, now_ms);
 }
 
 bool net_open(struct net *n, const struct net_options *o, int64_t now_ms)
@@ -120,6 +165,8 @@ bool net_open(struct net *n, const struct net_options *o, int64_t now_ms)
 	char what[32];
 
 	n->poke_configured = o->poke_configured;
+	if (n->cable.path)
+		return open_on_cable(n, o, now_ms);
 	if (*o->host) {
 		if (!resolve(&n->configured, AF_UNSPEC, o->host, o->port))
 			return false;
@@ -137,23 +184,27 @@ bool net_open(struct net *n, const struct net_options *o, int64_t now_ms)
 
 void net_close(struct net *n)
 {
-	if (n->fd < 0)
-		return;
-	close(n->fd);
+	if (n->fd >= 0)
+		close(n->fd);
 	n->fd = -1;
-	kdn_free(&n->kdn);
+	cable_close(&n->cable);
+	if (n->open)
+		kdn_free(&n->kdn);
+	n->open = false;
 }
 
 bool net_restart(struct net *n, int64_t now_ms)
 {
 	n->session.len = 0;
+	n->in_at = n->in_have = 0;
+	if (n->cable.path)
+		kdu_eem_init(&n->eem, &n->eem_config);
 	return kdn_restart(&n->kdn, now_ms) == KD_OK;
 }
 
 /* ---- sending ---------------------------------------------------------- */
 
-/* What cannot be sent is lost, as any datagram may be. */
-static void put(struct net *n, const uint8_t *datagram, size_t len, const struct net_peer *to)
+static void put_udp(struct net *n, const uint8_t *datagram, size_t len, const struct net_peer *to)
 {
 	ssize_t done =
 	    sendto(n->fd, datagram, len, 0, (const struct sockaddr *)&to->address, to->len);
@@ -162,6 +213,28 @@ static void put(struct net *n, const uint8_t *datagram, size_t len, const struct
 		n->unsent++;
 	else
 		n->bytes_out += len;
+}
+
+static void put_transfer(struct net *n, const uint8_t *transfer, size_t len)
+{
+	if (len && cable_send(&n->cable, transfer, len))
+		n->bytes_out += len;
+	else
+		n->unsent++;
+}
+
+/* What cannot be sent is lost, as any datagram may be. */
+static void put(struct net *n, const uint8_t *datagram, size_t len, const struct net_peer *to)
+{
+	uint8_t transfer[KDN_MAX_DATAGRAM + KDU_EEM_OVERHEAD];
+
+	if (n->cable.path) {
+		put_transfer(n, transfer,
+		             kdu_eem_send(&n->eem, transfer, sizeof(transfer),
+		                          kdp_span(datagram, len), to == &n->sender));
+		return;
+	}
+	put_udp(n, datagram, len, to);
 }
 
 /* Copies of a datagram with one bit wrong each. */
@@ -222,12 +295,23 @@ static bool same_peer(const struct net_peer *a, const struct net_peer *b)
 	return x.port == y.port && !memcmp(x.ip, y.ip, sizeof(x.ip));
 }
 
+/* ARP and echo replies. */
+static void flush_cable(struct net *n)
+{
+	uint8_t transfer[KDU_EEM_ECHO_MAX + KDU_EEM_OVERHEAD];
+	size_t len;
+
+	while ((len = kdu_eem_next(&n->eem, transfer, sizeof(transfer))) && !n->silent)
+		put_transfer(n, transfer, len);
+}
+
 void net_flush(struct net *n)
 {
 	uint8_t datagram[KDN_MAX_DATAGRAM];
 	const struct net_peer *to;
 	long len;
 
+	flush_cable(n);
 	while ((len = kdn_next_datagram(&n->kdn, datagram, sizeof(datagram))) > 0) {
 		to = kdn_goes_back(&n->kdn) ? &n->sender : host_of(n);
 		put_datagram(n, datagram, len, to);
@@ -257,6 +341,8 @@ static void adopt_sender(struct net *n)
 	n->session = n->sender;
 	to_kdnet(&address, &n->session);
 	kdn_set_current_host(&n->kdn, &address);
+	if (n->cable.path)
+		kdu_eem_adopt(&n->eem);
 }
 
 static bool is_new_key(struct net *n)
@@ -269,6 +355,41 @@ static bool is_new_key(struct net *n)
 	return found;
 }
 
+/* One datagram from the socket; -1: none. */
+static ssize_t receive_udp(struct net *n, uint8_t *datagram, size_t cap)
+{
+	ssize_t len;
+
+	n->sender.len = sizeof(n->sender.address);
+	len = recvfrom(n->fd, datagram, cap, 0, (struct sockaddr *)&n->sender.address,
+	               &n->sender.len);
+	if (len >= 0)
+		n->bytes_in += (size_t)len;
+	return len;
+}
+
+/* One frame from the cable; 0 when no datagram was in it, -1: none. */
+static ssize_t receive_frame(struct net *n, uint8_t *datagram, size_t cap, int64_t now_ms)
+{
+	struct kdp_span found;
+
+	if (n->in_at == n->in_have) {
+		n->in_at = 0;
+		n->in_have = cable_receive(&n->cable, n->in, sizeof(n->in), now_ms);
+		n->bytes_in += n->in_have;
+	}
+	if (n->in_at == n->in_have)
+		return -1;
+	n->in_at +=
+	    kdu_eem_receive(&n->eem, kdp_span(n->in + n->in_at, n->in_have - n->in_at), &found);
+	if (found.n > cap)
+		found.n = cap;
+	if (found.n)
+		memcpy(datagram, found.p, found.n);
+	from_cable(&n->sender, &n->eem.sender);
+	return (ssize_t)found.n;
+}
+
 bool net_receive(struct net *n, struct kdp_span *body, bool *connected, int64_t now_ms)
 {
 	uint8_t datagram[KDN_MAX_DATAGRAM + 1];
@@ -276,19 +397,29 @@ bool net_receive(struct net *n, struct kdp_span *body, bool *connected, int64_t 
 
 	*body = kdp_span(NULL, 0);
 	*connected = false;
-	n->sender.len = sizeof(n->sender.address);
-	len = recvfrom(n->fd, datagram, sizeof(datagram), 0, (struct sockaddr *)&n->sender.address,
-	               &n->sender.len);
+	if (n->cable.path)
+		len = receive_frame(n, datagram, sizeof(datagram), now_ms);
+	else
+		len = receive_udp(n, datagram, sizeof(datagram));
 	if (len < 0)
 		return false;
-	n->bytes_in += (size_t)len;
-	if (n->hostile == HOSTILE_NET_REFLECT)
+	if (n->hostile == HOSTILE_NET_REFLECT && len)
 		put(n, datagram, (size_t)len, &n->sender);
-	if (len > KDN_MAX_DATAGRAM)
+	if (len > KDN_MAX_DATAGRAM || (!len && n->cable.path))
 		return true;
 	if (kdn_receive(&n->kdn, kdp_span(datagram, (size_t)len), body, now_ms) != KDN_GOT_BODY)
 		*body = kdp_span(NULL, 0);
 	adopt_sender(n);
 	*connected = is_new_key(n);
 	return true;
+}
+
+int net_poll_fd(const struct net *n)
+{
+	return n->cable.path ? n->cable.fd : n->fd;
+}
+
+bool net_has_more(const struct net *n)
+{
+	return n->in_at < n->in_have;
 }

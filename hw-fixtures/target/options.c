@@ -9,12 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "transport/usb.h"
+
 enum { MEMORY_MAX_MIB = 512, HOUR_MS = 3600 * 1000, BIND_SAME = 65536 };
 
 enum {
 	OPT_UNIX = 256,
 	OPT_TCP,
 	OPT_PTY,
+	OPT_USB,
+	OPT_NAME,
+	OPT_REPLUG,
 	OPT_NET_VERSION,
 	OPT_POKE_EVERY,
 	OPT_POKE_CONFIGURED,
@@ -47,6 +52,9 @@ static const struct option longs[] = {
 	{ "unix", required_argument, NULL, OPT_UNIX },
 	{ "tcp", required_argument, NULL, OPT_TCP },
 	{ "pty", optional_argument, NULL, OPT_PTY },
+	{ "usb", required_argument, NULL, OPT_USB },
+	{ "name", required_argument, NULL, OPT_NAME },
+	{ "replug", required_argument, NULL, OPT_REPLUG },
 	{ "net-version", required_argument, NULL, OPT_NET_VERSION },
 	{ "poke-every", required_argument, NULL, OPT_POKE_EVERY },
 	{ "poke-configured", no_argument, NULL, OPT_POKE_CONFIGURED },
@@ -77,14 +85,19 @@ static const struct option longs[] = {
 };
 
 static const char usage[] =
-    "usage: kdtarget {--unix PATH | --tcp [ADDR:]PORT | --pty[=LINK] | -k NET} [options]\n"
-    "A simulated Windows-like machine that is debugged over a serial port or a network.\n"
+    "usage: kdtarget {--unix PATH | --tcp [ADDR:]PORT | --pty[=LINK] | -k NET | --usb PATH |\n"
+    "                 -k NET --usb PATH} [options]\n"
+    "A simulated Windows-like machine that is debugged over a serial port, a network or USB.\n"
     "\n"
     "  --unix PATH            listen on a Unix socket\n"
     "  --tcp [ADDR:]PORT      listen on TCP; port 0 takes a free one\n"
     "  --pty[=LINK]           make a pty, and a symbolic link to it\n"
     "  -k net:host=ADDR,port=N,key=W.X.Y.Z[,bind=ADDR][,bindport=N]\n"
     "                         call the debugger there over UDP (KDNET)\n"
+    "  --usb PATH             be on the emulated USB 3 cable at this socket, as soon as it is\n"
+    "                         there; with -k net:port=N,key=W.X.Y.Z as an Ethernet device\n"
+    "  --name NAME            its name, without -k (kdtarget)\n"
+    "  --replug N             leaves the cable and returns so often in each boot (0)\n"
     "  --net-version 2|4|5    version of KDNET (5)\n"
     "  --poke-every MS        call so often (3000)\n"
     "  --poke-configured      call host=, too, while another debugger has the session\n"
@@ -269,6 +282,45 @@ static int set_net_version(struct options *o)
 	return -1;
 }
 
+/* ---- --usb ------------------------------------------------------------ */
+
+static int set_usb_name(struct options *o)
+{
+	size_t n = strlen(optarg);
+
+	for (const char *c = optarg; *c; c++)
+		if (*c <= ' ' || *c > '~')
+			n = 0;
+	if (!n || n > KDU_NAME_MAX)
+		return bad("name", optarg, "1 to 31 letters, digits or signs");
+	o->usb_name = optarg;
+	return -1;
+}
+
+static int check_usb(struct options *o)
+{
+	const char *wrong = NULL;
+
+	if (o->usb_path && o->on == NO_CARRIER)
+		o->on = ON_USB;
+	if (o->usb_path && o->on != ON_USB && o->on != ON_NET)
+		wrong = "--usb is not for --unix, --tcp and --pty";
+	else if (o->on != ON_USB && (o->usb_name || (o->hostile && o->hostile->usb)))
+		wrong = "--name and this kind of --hostile are for --usb without -k";
+	else if (o->replugs && !o->usb_path)
+		wrong = "--replug is for --usb";
+	else if (o->on == ON_USB && o->wrong_baud)
+		wrong = "--wrong-baud is not for --usb";
+	else if (o->usb_path && (o->net.poke_configured || o->no_configured_host))
+		wrong = "--poke-configured and --no-configured-host are not for --usb";
+	if (!o->usb_name)
+		o->usb_name = "kdtarget";
+	if (!wrong)
+		return -1;
+	fprintf(stderr, "kdtarget: %s\n", wrong);
+	return 2;
+}
+
 /* What the options mean together. */
 static int check_net(const struct options *o)
 {
@@ -278,7 +330,7 @@ static int check_net(const struct options *o)
 		wrong = "this kind of --hostile is for -k net: only";
 	else if (o->on == ON_NET && (o->wrong_baud || o->plain_text || o->garbage_first))
 		wrong = "--wrong-baud, --plain-text and --garbage-first are not for -k net:";
-	else if (o->on == ON_NET && !*o->net.host && !o->no_configured_host)
+	else if (o->on == ON_NET && !*o->net.host && !o->no_configured_host && !o->usb_path)
 		wrong = "-k net: needs host=, or --no-configured-host";
 	else if (o->no_configured_host && (o->on != ON_NET || *o->net.host))
 		wrong = "--no-configured-host is for -k net: without host=";
@@ -325,6 +377,8 @@ static int set_number(struct options *o, int c, const char *name)
 		return number32(name, &o->int3_every_ms, 10, 0, HOUR_MS);
 	case OPT_GARBAGE_FIRST:
 		return number32(name, &o->garbage_first, 10, 0, 1 << 30);
+	case OPT_REPLUG:
+		return number32(name, &o->replugs, 10, 0, 1000);
 	case OPT_DROP_ACKS:
 		return number32(name, &o->drop_acks, 10, 0, 1000000);
 	default:
@@ -343,6 +397,11 @@ static int set_option(struct options *o, int c, const char *name)
 		return set_carrier(o, ON_PTY);
 	case 'k':
 		return set_net(o);
+	case OPT_USB:
+		o->usb_path = optarg;
+		return -1;
+	case OPT_NAME:
+		return set_usb_name(o);
 	case OPT_NET_VERSION:
 		return set_net_version(o);
 	case OPT_MACHINE:
@@ -382,8 +441,11 @@ int options_parse(struct options *o, int argc, char **argv)
 		fprintf(stderr, "kdtarget: %s: not an option\n", argv[optind]);
 		return 2;
 	}
+	status = check_usb(o);
+	if (status >= 0)
+		return status;
 	if (o->on == NO_CARRIER) {
-		fputs("kdtarget: one of --unix, --tcp, --pty and -k is needed; see --help\n",
+		fputs("kdtarget: one of --unix, --tcp, --pty, --usb and -k is needed; see --help\n",
 		      stderr);
 		return 2;
 	}

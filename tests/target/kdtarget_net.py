@@ -336,7 +336,8 @@ def replays_from_the_host_are_dropped():
 
 def every_hostile_kind_lives_through_a_session():
     text = subprocess.run([PROGRAM, '--help'], capture_output=True, text=True).stdout
-    kinds = [line.split()[0] for line in text.split('--hostile KIND')[1].splitlines()[1:]]
+    kinds = [line.split()[0] for line in text.split('--hostile KIND')[1].splitlines()[1:]
+             if 'USB:' not in line]
     assert {'bad-tags', 'reflected', 'replayed', 'truncated'} < set(kinds), kinds
     for kind in kinds:
         host = NetHost(KEY)
