@@ -153,6 +153,6 @@ int kdd_open(struct kdd **out, const struct kdd_ops *ops, const struct kdd_param
 /* Closes and frees; NULL is fine. */
 void kdd_close(struct kdd *d);
 
-extern const struct kdd_ops kdd_fake, kdd_serial, kdd_stream, kdd_udp;
+extern const struct kdd_ops kdd_fake, kdd_serial, kdd_stream, kdd_udp, kdd_usb;
 
 #endif

@@ -30,7 +30,16 @@ const struct kdd_ops kdd_udp = {
 };
 #endif
 
-const struct kdd_ops *const kdd_drivers[] = { &kdd_fake, &kdd_serial, &kdd_stream, &kdd_udp, NULL };
+#ifndef KD_DRIVER_USB
+const struct kdd_ops kdd_usb = {
+	.name = "usb",
+	.help = "USB 3 debug cables (left out of this build)",
+};
+#endif
+
+const struct kdd_ops *const kdd_drivers[] = {
+	&kdd_fake, &kdd_serial, &kdd_stream, &kdd_udp, &kdd_usb, NULL,
+};
 
 const struct kdd_ops *kdd_find(const char *name)
 {

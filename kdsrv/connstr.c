@@ -109,7 +109,7 @@ static void list_protos(const struct kcs_form *forms, char *out, size_t cap)
 static void list_keys(const struct kcs_key *keys, char *out, size_t cap)
 {
 	static const char *const suffix[] = {
-		[KCS_FLAG] = "", [KCS_TEXT] = "=", [KCS_NESTED] = "=@{}"
+		[KCS_FLAG] = "", [KCS_TEXT] = "=", [KCS_OPTION] = "[=]", [KCS_NESTED] = "=@{}"
 	};
 	size_t used = 0;
 
@@ -211,6 +211,8 @@ static int check_value(const struct kcs_form *form, const struct kcs_key *key, c
 			                proto, name, name);
 		return KD_OK;
 	}
+	if (key->type == KCS_OPTION && !*value)
+		return KD_OK;
 	if (!*value || !**value)
 		return kcs_fail(KD_ERR_INVALID, error, cap, "%s:%s=: value missing", proto, name);
 	if (key->type == KCS_NESTED) {

@@ -35,15 +35,25 @@ struct kcs_server {
 };
 
 /* What a target hangs on (trans=@{} and kd -k com:...). */
-enum kcs_trans_kind { KCS_COM_SERIAL, KCS_COM_PIPE, KCS_COM_IPPORT, KCS_NET, KCS_TARGET_NAME };
+enum kcs_trans_kind {
+	KCS_COM_SERIAL,
+	KCS_COM_PIPE,
+	KCS_COM_IPPORT,
+	KCS_NET,
+	KCS_USB,
+	KCS_TARGET_NAME,
+};
 
 #define KCS_KEY_LEN      32
 #define KCS_KEY_VARIABLE "KDSRV_NET_KEY"
+#define KCS_USB_NAME_MAX 24
+#define KCS_USB_PATH_CAP 40 /* "255-255.255.255.255.255.255.255" */
 
 struct kcs_trans {
 	enum kcs_trans_kind kind;
 	char port[KCS_MAX_VALUE]; /* device, path, host, or target name; net:
-	                           * target=, empty: it calls first */
+	                           * target=, empty: it calls first; usb:
+	                           * targetname=, in lower case */
 	unsigned baud;            /* serial: 300..4000000 */
 	unsigned ipport;          /* ipport: 1..65535 */
 	bool resets_given;
@@ -53,6 +63,10 @@ struct kcs_trans {
 	char key_file[KCS_MAX_VALUE]; /* net: key=@FILE, not read yet */
 	bool has_key;                 /* net: see kcs_load_key; wipe after use */
 	uint8_t key[KCS_KEY_LEN];
+	bool on_usb;                     /* usb:, and net: on a debug cable */
+	char usb_path[KCS_USB_PATH_CAP]; /* "2-1.4"; empty: any port */
+	bool has_usb_id;                 /* id=, for devices that nobody knows */
+	uint16_t usb_vendor, usb_product;
 };
 
 /* What "kd -k" takes. */
@@ -90,6 +104,8 @@ int kcs_parse_client(struct kcs_client *out, const char *text, char *error, size
  * numbers replaced by device names, defaults written out; never a key. Two strings that
  * name the same hardware in the same way normalise to the same text. */
 void kcs_format_trans(const struct kcs_trans *t, char *out, size_t cap);
+/* Whether both cannot be open at once: one device, one UDP port, one target. */
+bool kcs_same_hardware(const struct kcs_trans *a, const struct kcs_trans *b);
 /* "tcp:port=5005,server=127.0.0.1"; never the password. */
 void kcs_format_server(const struct kcs_server *s, char *out, size_t cap);
 

@@ -57,6 +57,22 @@ static int parse_key(struct kcs_trans *t, const char *where, const char *text, c
 	return KD_OK;
 }
 
+/* KDNET in Ethernet frames on a USB debug cable. */
+static int set_cable(struct kcs_trans *t, const struct kcs_parsed *p, char *error, size_t cap)
+{
+	const char *path = kcs_value(p, "usb");
+
+	if (!path && kcs_value(p, "id"))
+		return kcs_fail(KD_ERR_INVALID, error, cap,
+		                "net:id=: has no meaning without usb; add usb, or leave it out");
+	if (!path)
+		return KD_OK;
+	if (t->port[0])
+		return kcs_fail(KD_ERR_INVALID, error, cap,
+		                "net:target=: has no meaning with usb; leave it out");
+	return kcs_set_usb_place(t, p, "net:usb=", path, error, cap);
+}
+
 int kcs_set_net(struct kcs_trans *t, const struct kcs_parsed *p, char *error, size_t cap)
 {
 	const char *key = kcs_value(p, "key");
@@ -65,6 +81,8 @@ int kcs_set_net(struct kcs_trans *t, const struct kcs_parsed *p, char *error, si
 	t->kind = KCS_NET;
 	if (!err)
 		err = set_target_host(t, kcs_value(p, "target"), error, cap);
+	if (!err)
+		err = set_cable(t, p, error, cap);
 	if (err || !key)
 		return err;
 	if (key[0] != '@')

@@ -12,6 +12,7 @@
 enum kcs_key_type {
 	KCS_FLAG,   /* key */
 	KCS_TEXT,   /* key=value, shorter than KCS_MAX_VALUE */
+	KCS_OPTION, /* key, or key=value */
 	KCS_NESTED, /* key=@{...} */
 };
 
@@ -33,8 +34,9 @@ struct kcs_form {
 struct kcs_parsed {
 	const struct kcs_form *form;
 	const char *value[KCS_MAX_KEYS]; /* as form->keys; NULL: not given; a
-	                                  * flag's is "" ; a nested one's is
-	                                  * the inside of the braces */
+	                                  * flag's, or an option's without one,
+	                                  * is ""; a nested one's is the inside
+	                                  * of the braces */
 	char text[KCS_MAX_TEXT + 1];
 };
 
@@ -73,6 +75,13 @@ int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, 
                     size_t cap);
 /* net: without its key from a file or the environment. */
 int kcs_set_net(struct kcs_trans *t, const struct kcs_parsed *p, char *error, size_t cap);
+int kcs_set_usb(struct kcs_trans *t, const struct kcs_parsed *p, char *error, size_t cap);
+/* The port path and the id= of a debug cable. key is how the path is written:
+ * "net:usb="; path may be empty or NULL. No error text repeats the path. */
+int kcs_set_usb_place(struct kcs_trans *t, const struct kcs_parsed *p, const char *key,
+                      const char *path, char *error, size_t cap);
+/* ",path=2-1.4,id=3495:00e0", or what of it there is. path_key: "path". */
+void kcs_format_usb_place(const struct kcs_trans *t, const char *path_key, char *out, size_t cap);
 
 /* Writes the error text and returns code. */
 int kcs_fail(int code, char *error, size_t cap, const char *fmt, ...)

@@ -17,8 +17,6 @@
 #define RESETS_MAX   1000000
 #define COM_MAX      256
 
-static const char no_usb[] = "USB debug cables are not served by this version; debug over net:, or "
-                             "com: (serial, pipe or ipport)";
 static const char no_1394[] = "IEEE 1394 is not served; debug over com: (serial, pipe or ipport)";
 static const char no_exdi[] =
     "EXDI probes are not served; debug over com: (serial, pipe or ipport)";
@@ -35,6 +33,14 @@ static const struct kcs_key net_keys[] = {
 	{ .name = "port", .type = KCS_TEXT, .required = true },
 	{ .name = "key", .type = KCS_TEXT },
 	{ .name = "target", .type = KCS_TEXT },
+	{ .name = "usb", .type = KCS_OPTION },
+	{ .name = "id", .type = KCS_TEXT },
+	{ 0 },
+};
+static const struct kcs_key usb_keys[] = {
+	{ .name = "targetname", .type = KCS_TEXT, .required = true },
+	{ .name = "path", .type = KCS_TEXT },
+	{ .name = "id", .type = KCS_TEXT },
 	{ 0 },
 };
 static const struct kcs_key target_keys[] = {
@@ -49,7 +55,7 @@ static const struct kcs_key kdsrv_keys[] = {
 
 /* The carriers that Microsoft documents and that this version lacks. */
 #define CARRIERS_NOT_SERVED                                                                        \
-	{ .proto = "usb", .instead = no_usb }, { .proto = "1394", .instead = no_1394 },            \
+	{ .proto = "1394", .instead = no_1394 },                                                   \
 	{                                                                                          \
 		.proto = "exdi", .instead = no_exdi                                                \
 	}
@@ -57,6 +63,7 @@ static const struct kcs_key kdsrv_keys[] = {
 static const struct kcs_form trans_forms[] = {
 	{ .proto = "com", .keys = com_keys },
 	{ .proto = "net", .keys = net_keys },
+	{ .proto = "usb", .keys = usb_keys },
 	{ .proto = "target", .keys = target_keys },
 	CARRIERS_NOT_SERVED,
 	{ 0 },
@@ -65,6 +72,7 @@ static const struct kcs_form client_forms[] = {
 	{ .proto = "kdsrv", .keys = kdsrv_keys },
 	{ .proto = "com", .keys = com_keys },
 	{ .proto = "net", .keys = net_keys },
+	{ .proto = "usb", .keys = usb_keys },
 	CARRIERS_NOT_SERVED,
 	{ 0 },
 };
@@ -273,6 +281,8 @@ static int set_trans(struct kcs_trans *t, const struct kcs_parsed *p, bool defau
 		return set_com(t, p, defaults, error, cap);
 	if (!strcmp(p->form->proto, "net"))
 		return kcs_set_net(t, p, error, cap);
+	if (!strcmp(p->form->proto, "usb"))
+		return kcs_set_usb(t, p, error, cap);
 	return set_target(t, kcs_value(p, "name"), error, cap);
 }
 
@@ -299,7 +309,7 @@ int kcs_parse_trans(struct kcs_trans *out, const char *text, char *error, size_t
 
 void kcs_format_trans(const struct kcs_trans *t, char *out, size_t cap)
 {
-	char resets[24] = "", host[KCS_MAX_VALUE];
+	char resets[24] = "", host[KCS_MAX_VALUE], place[KCS_USB_PATH_CAP + 24];
 	const char *reconnect = t->reconnect ? ",reconnect" : "";
 
 	if (t->resets_given)
@@ -318,13 +328,37 @@ void kcs_format_trans(const struct kcs_trans *t, char *out, size_t cap)
 		snprintf(out, cap, "com:ipport=%u,port=%s%s%s", t->ipport, host, resets, reconnect);
 		return;
 	case KCS_NET:
-		snprintf(out, cap, "net:port=%u%s%s", t->udp_port, t->port[0] ? ",target=" : "",
-		         t->port);
+		kcs_format_usb_place(t, "usb", place, sizeof place);
+		snprintf(out, cap, "net:port=%u%s%s%s", t->udp_port, t->port[0] ? ",target=" : "",
+		         t->port, place);
+		return;
+	case KCS_USB:
+		kcs_format_usb_place(t, "path", place, sizeof place);
+		snprintf(out, cap, "usb:targetname=%s%s", t->port, place);
 		return;
 	case KCS_TARGET_NAME:
 		snprintf(out, cap, "target:name=%s", t->port);
 		return;
 	}
+}
+
+/* A debug cable is the same where its port is; else where the target is. */
+static bool same_cable(const struct kcs_trans *a, const struct kcs_trans *b)
+{
+	if (a->usb_path[0] && b->usb_path[0])
+		return !strcmp(a->usb_path, b->usb_path);
+	return a->kind == b->kind && a->udp_port == b->udp_port && !strcmp(a->port, b->port);
+}
+
+bool kcs_same_hardware(const struct kcs_trans *a, const struct kcs_trans *b)
+{
+	if (a->on_usb || b->on_usb)
+		return a->on_usb && b->on_usb && same_cable(a, b);
+	/* One target a port, wherever it is. */
+	if (a->kind == KCS_NET && b->kind == KCS_NET)
+		return a->udp_port == b->udp_port;
+	return a->kind == b->kind && !strcmp(a->port, b->port) &&
+	       (a->kind != KCS_COM_IPPORT || a->ipport == b->ipport);
 }
 
 /* ---- kd -k ------------------------------------------------------------- */

@@ -152,7 +152,10 @@ static void handle(struct kds_host *h, const struct kdp_event *ev, int64_t now_m
 		got_lost(h, now_ms);
 		break;
 	case KDP_EV_CARRIER:
-		got_news(h, (enum kdn_news)ev->type, now_ms);
+		if (ev->type >= KDU_NEWS_READY)
+			kds_host_got_usb_news(h, (enum kdu_news)ev->type, now_ms);
+		else
+			got_news(h, (enum kdn_news)ev->type, now_ms);
 		break;
 	case KDP_EV_RESEND:
 	case KDP_EV_BREAK_IN:
@@ -173,6 +176,7 @@ void kds_host_init(struct kds_host *h, const struct kds_host_config *c, int64_t 
 	struct kdt_config tc = {
 		.carrier = c->carrier,
 		.net = c->net,
+		.usb = c->usb,
 		.role = KDP_HOST,
 		.ack_ms = c->ack_ms,
 		.resets = c->resets ? c->resets : c->carrier->rules->reset_tries,

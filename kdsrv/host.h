@@ -41,6 +41,8 @@ enum kds_host_event_kind {
 	                  * empty where KD does not answer; text for err */
 	KDS_EV_REBOOT,   /* text */
 	KDS_EV_NOTE,     /* text; level: enum kdw_level as in kdsrv/wire.h */
+	KDS_EV_OTHER_TARGET, /* the device's target has another name: text */
+	KDS_EV_UNNAMED,      /* it does not say any; see kdt_accept_unnamed */
 	KDS_EV_RELEASED, /* kds_host_release is done; err, text: what was left */
 };
 
@@ -57,7 +59,8 @@ struct kds_host_event {
 
 struct kds_host_config {
 	const struct kdt_carrier *carrier;
-	struct kdn *net;   /* kdt_kdnet: initialised, owned by the caller */
+	struct kdn *net;   /* kdt_kdnet, kdt_eem: initialised, owned by the caller */
+	struct kdu *usb;   /* kdt_usb, kdt_eem: likewise */
 	uint32_t ack_ms;   /* 0: the carrier's own; more on slow lines */
 	uint32_t resets;   /* RESETs while looking for the target; 0: no
 	                    * limit, but they become rare */
@@ -167,6 +170,12 @@ void kds_host_break(struct kds_host *h, int64_t now_ms);
 int kds_host_answer(struct kds_host *h, struct kdp_span text, int64_t now_ms);
 /* Sends RESET: the target reports its stop again. */
 void kds_host_resync(struct kds_host *h, int64_t now_ms);
+/* The device left, as those do whose target starts over: what was asked for
+ * fails without event, and no bytes go in or out until it is back. */
+void kds_host_device_left(struct kds_host *h, int64_t now_ms);
+/* A device is there again: the target is looked for, under new packet ids.
+ * Breakpoints and a wish to break in are kept. */
+void kds_host_device_back(struct kds_host *h, int64_t now_ms);
 /* Ends a session: takes out its breakpoints and lets the target run, except
  * one that stopped by itself in a bug check or an unhandled exception (its
  * state is evidence), or any when leave is set. Ends with KDS_EV_RELEASED,

@@ -1,6 +1,7 @@
 /* What the parts of the host engine share: host_search.c looks for the target
  * and breaks in, host_requests.c asks, host_heard.c acts on what the target
- * says, release.c lets it go, host.c holds them together.
+ * says, host_usb.c on what debug cables do, release.c lets it go, host.c holds
+ * them together.
  * SPDX-License-Identifier: MIT
  */
 #ifndef KDSRV_HOST_INTERNAL_H
@@ -75,6 +76,10 @@ void kds_host_act_on_state_change(struct kds_host *h, struct kdp_span p, int64_t
 bool kds_host_is_resume_pending(const struct kds_host *h);
 void kds_host_resume_done(struct kds_host *h, int64_t now_ms);
 void kds_host_got_data(struct kds_host *h, const struct kdp_event *ev, int64_t now_ms);
+
+/* ---- host_usb.c -------------------------------------------------------- */
+
+void kds_host_got_usb_news(struct kds_host *h, enum kdu_news news, int64_t now_ms);
 
 /* ---- release.c --------------------------------------------------------- */
 

@@ -6,6 +6,7 @@ libkdwire_a_SOURCES = \
 	%D%/connstr_net.c \
 	%D%/connstr_server.c \
 	%D%/connstr_trans.c \
+	%D%/connstr_usb.c \
 	%D%/wire.c %D%/wire.h
 libkdwire_a_CFLAGS = $(AM_CFLAGS) $(CRYPTO_CFLAGS)
 
@@ -17,6 +18,7 @@ libkdsrv_a_SOURCES = \
 	%D%/host_heard.c \
 	%D%/host_requests.c \
 	%D%/host_search.c \
+	%D%/host_usb.c \
 	%D%/listener.c %D%/listener.h \
 	%D%/local.c %D%/local.h \
 	%D%/log.c %D%/log.h \
@@ -26,7 +28,9 @@ libkdsrv_a_SOURCES = \
 	%D%/recorder.c %D%/recorder.h \
 	%D%/release.c \
 	%D%/server.c %D%/server.h \
-	%D%/target.c %D%/target.h \
+	%D%/target.c %D%/target.h %D%/target_internal.h \
+	%D%/target_open.c \
+	%D%/target_usb.c \
 	%D%/teardown.c
 libkdsrv_a_CFLAGS = $(AM_CFLAGS) $(EVENT_CFLAGS) $(CRYPTO_CFLAGS)
 

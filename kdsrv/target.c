@@ -14,38 +14,28 @@
 #include "kdsrv/client.h"
 #include "kdsrv/log.h"
 #include "kdsrv/recorder.h"
+#include "kdsrv/target_internal.h"
 
 #define RETRY_MS      500 /* between tries to reopen a device */
 #define READ_SIZE     16384
 #define READS_A_ROUND 2  /* then other targets have their turn */
 #define ROUNDS        4  /* then clients must have theirs */
-#define TX_BITS       10 /* of a byte on an asynchronous line */
-#define ACK_BASE_MS   1000
 
 static void pump(struct kds_target *t);
-
-static bool same_hardware(const struct kcs_trans *a, const struct kcs_trans *b)
-{
-	/* One target a port, wherever it is. */
-	if (a->kind == KCS_NET && b->kind == KCS_NET)
-		return a->udp_port == b->udp_port;
-	return a->kind == b->kind && !strcmp(a->port, b->port) &&
-	       (a->kind != KCS_COM_IPPORT || a->ipport == b->ipport);
-}
 
 struct kds_target *kds_target_find(struct kds_server *s, const struct kcs_trans *trans)
 {
 	struct kds_target *t;
 
 	TAILQ_FOREACH(t, &s->targets, entry)
-	if (same_hardware(&t->trans, trans))
+	if (kcs_same_hardware(&t->trans, trans))
 		return t;
 	return NULL;
 }
 
 /* ---- what the client is told ------------------------------------------ */
 
-static void tell_link(struct kds_target *t, uint8_t state, const char *text)
+void kds_target_tell_link(struct kds_target *t, uint8_t state, const char *text)
 {
 	kds_log(state == KDW_LINK_UP || state == KDW_LINK_CONNECTING ? KDS_LOG_INFO
 	                                                             : KDS_LOG_WARNING,
@@ -70,7 +60,7 @@ static void tell_prompt(struct kds_target *t, const struct kds_host_event *ev)
 	tell_bytes(t, KDW_EV_PROMPT, kdp_span(buf, w.used));
 }
 
-static void tell_note(struct kds_target *t, int level, const char *text)
+void kds_target_tell_note(struct kds_target *t, int level, const char *text)
 {
 	kds_log(level == KDW_NOTE ? KDS_LOG_INFO : KDS_LOG_WARNING, "target", "%s: %s", t->name,
 	        text);
@@ -90,10 +80,11 @@ static void dispatch(struct kds_target *t, const struct kds_host_event *ev)
 {
 	switch (ev->kind) {
 	case KDS_EV_UP:
-		tell_link(t, KDW_LINK_UP, "the target answers");
+		t->told_away = false;
+		kds_target_tell_link(t, KDW_LINK_UP, "the target answers");
 		break;
 	case KDS_EV_LOST:
-		tell_link(t, KDW_LINK_LOST, ev->text);
+		kds_target_tell_link(t, KDW_LINK_LOST, ev->text);
 		break;
 	case KDS_EV_STOPPED:
 		tell_bytes(t, KDW_EV_STOPPED, ev->payload);
@@ -120,7 +111,13 @@ static void dispatch(struct kds_target *t, const struct kds_host_event *ev)
 			kds_client_event_text(t->client, KDW_EV_REBOOT, -1, ev->text);
 		break;
 	case KDS_EV_NOTE:
-		tell_note(t, ev->level, ev->text);
+		kds_target_tell_note(t, ev->level, ev->text);
+		break;
+	case KDS_EV_OTHER_TARGET:
+		kds_target_other(t, ev->text);
+		break;
+	case KDS_EV_UNNAMED:
+		kds_target_unnamed(t);
 		break;
 	case KDS_EV_RELEASED:
 		got_released(t, ev);
@@ -229,77 +226,9 @@ static void close_driver(struct kds_target *t)
 	drop_fd_events(t);
 	kdd_close(t->driver);
 	t->driver = NULL;
-	if (t->started && t->trans.kind == KCS_NET)
-		kdn_free(&t->net);
-	t->started = false;
+	kds_target_stop_engine(t);
 	t->blocked = false;
 	t->driver_gone = false;
-}
-
-static int open_driver(struct kds_target *t, char *error, size_t cap)
-{
-	struct kdd_params p = { .port = t->trans.port, .holder = "kdsrv" };
-	const char *name = "stream";
-	int err;
-
-	if (t->trans.kind == KCS_COM_SERIAL) {
-		name = "serial";
-		p.baud = t->trans.baud;
-	} else if (t->trans.kind == KCS_COM_IPPORT) {
-		p.tcp_port = t->trans.ipport;
-	} else if (t->trans.kind == KCS_NET) {
-		name = "udp";
-		p.udp_port = t->trans.udp_port;
-		p.port = t->trans.port[0] ? t->trans.port : NULL;
-	}
-	err = kdd_open(&t->driver, kdd_find(name), &p, error, cap);
-	if (!err && t->driver->note[0])
-		kds_log(KDS_LOG_WARNING, "target", "%s: %s", t->name, t->driver->note);
-	return err;
-}
-
-/* A packet takes its time on a slow line before anyone can acknowledge it. */
-static uint32_t ack_ms(const struct kcs_trans *trans)
-{
-	if (trans->kind != KCS_COM_SERIAL || !trans->baud)
-		return 0;
-	return ACK_BASE_MS + 2 * KDP_MAX_FRAME * TX_BITS * 1000u / trans->baud;
-}
-
-static int start_session(struct kds_target *t)
-{
-	struct kdn_config c = { .role = KDP_HOST, .host_pokes = t->trans.port[0] };
-	const char *weakness = kdn_key_weakness(t->trans.key);
-	int err;
-
-	memcpy(c.key, t->trans.key, sizeof(c.key));
-	err = KD_FAULTY("kdn_init", ENOMEM, kdn_init(&t->net, &c, kds_now_ms()));
-	explicit_bzero(&c, sizeof(c));
-	if (!err && weakness)
-		tell_note(t, KDW_WARNING, weakness);
-	return err;
-}
-
-/* False when there is no memory for it, or no random numbers. */
-static bool start_engine(struct kds_target *t)
-{
-	struct kds_host_config c = {
-		.carrier = t->trans.kind == KCS_NET ? &kdt_kdnet : &kdt_com,
-		.net = t->trans.kind == KCS_NET ? &t->net : NULL,
-		.ack_ms = ack_ms(&t->trans),
-		.resets = t->trans.resets_given ? t->trans.resets : 0,
-		.break_in = t->flags & KDW_OPEN_BREAK,
-		.stop_on_load = t->flags & KDW_OPEN_STOP_ON_LOAD,
-	};
-
-	if (c.net && start_session(t)) {
-		snprintf(t->driver->error, sizeof(t->driver->error),
-		         "no memory or no random numbers for session keys");
-		return false;
-	}
-	kds_host_init(&t->host, &c, kds_now_ms());
-	t->started = true;
-	return true;
 }
 
 static void device_gone(struct kds_target *t)
@@ -315,7 +244,7 @@ static void device_gone(struct kds_target *t)
 		return;
 	}
 	t->state = t->trans.reconnect ? KDS_TARGET_WAITING : KDS_TARGET_GONE;
-	tell_link(t, t->trans.reconnect ? KDW_LINK_WAITING : KDW_LINK_GONE, reason);
+	kds_target_tell_link(t, t->trans.reconnect ? KDW_LINK_WAITING : KDW_LINK_GONE, reason);
 	if (t->client)
 		kds_ops_fail(t->client, KD_ERR_GONE, reason);
 }
@@ -324,12 +253,12 @@ static void reopen(struct kds_target *t)
 {
 	char error[300];
 
-	if (open_driver(t, error, sizeof(error))) {
+	if (kds_target_open_driver(t, error, sizeof(error))) {
 		kds_log(KDS_LOG_DEBUG, "target", "%s: still waiting: %s", t->name, error);
 		return;
 	}
 	t->state = KDS_TARGET_OPEN;
-	tell_link(t, KDW_LINK_CONNECTING, "the device is back");
+	kds_target_tell_link(t, KDW_LINK_CONNECTING, "the device is back");
 }
 
 /* ---- the recording ---------------------------------------------------- */
@@ -341,7 +270,8 @@ static void record(struct kds_target *t, bool from_target, bool back, struct kdp
 	const struct kdd_ops *ops = t->driver->ops;
 	struct kdd_address a;
 
-	if (!r)
+	/* A cable is recorded by its driver, transfer by transfer. */
+	if (!r || t->trans.on_usb)
 		return;
 	if (!ops->address) {
 		kds_record_stream(r, t->record_number, from_target, bytes);
@@ -362,7 +292,8 @@ static void flush(struct kds_target *t)
 	struct kdp_span s;
 
 	t->blocked = false;
-	while (t->started && !t->driver_gone && (s = kds_host_tx(&t->host, kds_now_ms())).n) {
+	while (t->started && t->state != KDS_TARGET_WAITING && !t->driver_gone &&
+	       (s = kds_host_tx(&t->host, kds_now_ms())).n) {
 		const struct kdd_ops *ops = t->driver->ops;
 		bool back = kdt_tx_goes_back(&t->host.kdt);
 		ssize_t n = (back ? ops->send_back : ops->send)(t->driver, s.p, s.n);
@@ -425,7 +356,7 @@ static void receive(struct kds_target *t)
 		else if (n < 0)
 			t->driver_gone = true;
 		/* A stream that had less is empty. */
-		if (n <= 0 || (!t->driver->ops->adopt && n < (ssize_t)sizeof(buf)))
+		if (n <= 0 || (!t->host.kdt.carrier->transfers && n < (ssize_t)sizeof(buf)))
 			return;
 	}
 }
@@ -436,14 +367,14 @@ static int64_t next_deadline(struct kds_target *t)
 	int64_t due = KDP_NEVER;
 	int driver_ms;
 
-	if (t->state == KDS_TARGET_WAITING)
-		return now_ms + RETRY_MS;
 	if (!t->driver)
-		return KDP_NEVER;
+		return t->state == KDS_TARGET_WAITING ? now_ms + RETRY_MS : KDP_NEVER;
 	driver_ms = t->driver->ops->timeout_ms(t->driver);
 	if (driver_ms >= 0)
 		due = now_ms + driver_ms;
-	if (t->started) {
+	if (t->state == KDS_TARGET_WAITING && t->away_tell_ms < due)
+		due = t->away_tell_ms;
+	if (t->started && t->state != KDS_TARGET_WAITING) {
 		int64_t host_due = kds_host_deadline(&t->host);
 
 		if (host_due < due)
@@ -483,9 +414,13 @@ static void run_driver(struct kds_target *t)
 	t->driver->ops->service(t->driver);
 	switch (t->driver->ops->status(t->driver)) {
 	case KDD_CONNECTING:
+		if (t->driver->ops->reject)
+			kds_target_device_away(t);
 		return;
 	case KDD_UP:
-		if (!t->started && !start_engine(t))
+		if (t->state == KDS_TARGET_WAITING)
+			kds_target_device_back(t);
+		if (!t->started && !kds_target_start_engine(t))
 			t->driver_gone = true;
 		break;
 	case KDD_GONE:
@@ -529,7 +464,7 @@ static void pump(struct kds_target *t)
 	if (t->pumping)
 		return;
 	t->pumping = true;
-	if (t->state == KDS_TARGET_WAITING)
+	if (t->state == KDS_TARGET_WAITING && !t->driver)
 		reopen(t);
 	if (t->driver)
 		run_driver(t);
@@ -631,7 +566,7 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 	}
 	event_priority_set(t->timer, KDS_PRIO_TARGET);
 	event_priority_set(t->turn, KDS_PRIO_CLIENT);
-	err = open_driver(t, error, cap);
+	err = kds_target_open_driver(t, error, cap);
 	if (err && trans->reconnect && (err == KD_ERR_NOT_FOUND || err == KD_ERR_GONE)) {
 		t->state = KDS_TARGET_WAITING;
 	} else if (err) {

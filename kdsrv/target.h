@@ -8,11 +8,13 @@
 #include "kdsrv/host.h"
 #include "kdsrv/server.h"
 
-#define KDS_TARGET_FDS 4
+#define KDS_TARGET_FDS     8
+#define KDS_TARGET_USB_IDS 8
 
 enum kds_target_state {
 	KDS_TARGET_OPEN,
-	KDS_TARGET_WAITING,   /* the device is gone; tried again and again */
+	KDS_TARGET_WAITING,   /* the device is gone; tried again and again, or
+	                       * looked for by the driver */
 	KDS_TARGET_GONE,      /* the device is gone for good; held until CLOSE */
 	KDS_TARGET_RELEASING, /* the session is over */
 };
@@ -25,7 +27,8 @@ struct kds_target {
 	struct kcs_trans trans;
 	char name[KCS_MAX_TEXT]; /* normalised connection string */
 	unsigned flags;          /* enum kdw_open_flags */
-	struct kdd *driver;      /* NULL in WAITING and GONE */
+	struct kdd *driver;      /* NULL in GONE, and in WAITING where it is to
+	                          * be opened again */
 	struct pollfd fds[KDS_TARGET_FDS];
 	struct event *fd_events[KDS_TARGET_FDS];
 	size_t fd_count;
@@ -39,6 +42,14 @@ struct kds_target {
 	struct event *turn; /* is when they have */
 	struct kds_host host;
 	struct kdn net; /* net: only, while started */
+	struct kdu usb; /* debug cables only, likewise */
+	struct kdd_usb_id usb_ids[KDS_TARGET_USB_IDS];
+	/* See target_usb.c. */
+	bool told_away;         /* since the target answered last */
+	bool told_waiting;      /* was the last word about the device */
+	int64_t away_tell_ms;   /* when clients are to be told that it is away */
+	char away_reason[256];  /* why it is */
+	char told_other[300];   /* what is wrong with the one that is there */
 	bool has_close_id;
 	uint32_t close_id;    /* CLOSE to be answered */
 	char last_words[200]; /* what letting go of it left undone */

@@ -83,6 +83,15 @@ static void test_trans_normal_form(void **state)
 		  "net:port=65535,target=lab-7.example.org" },
 		{ "net:port=50000,target=[FE80::1%eth0],key=a.B.c.D",
 		  "net:port=50000,target=fe80::1%eth0" },
+		{ "net:port=50000,usb", "net:port=50000,usb" },
+		{ "net:id=045E:0656,USB=2-1.4,port=50000,key=1.2.3.4",
+		  "net:port=50000,usb=2-1.4,id=045e:0656" },
+		{ "usb:targetname=a", "usb:targetname=a" },
+		{ "USB:TargetName=Lab_7-B0123456789012345x",
+		  "usb:targetname=lab_7-b0123456789012345x" },
+		{ "usb:id=3495:00E0,path=255-255.1.2.3.4.5.255,targetname=de-bug",
+		  "usb:targetname=de-bug,path=255-255.1.2.3.4.5.255,id=3495:00e0" },
+		{ "usb:targetname=a,id=0000:ffff", "usb:targetname=a,id=0000:ffff" },
 	};
 	char normal[KCS_MAX_TEXT], again[KCS_MAX_TEXT];
 	struct kcs_trans t;
@@ -297,7 +306,8 @@ static const struct bad invalid[] = {
 	{ LISTENER, "port=5005", "no protocol before the first key; known here: npipe:, tcp:" },
 	{ LISTENER, "@{tcp:port=5005}", "no protocol before the first key" },
 	{ LISTENER, ":port=5005", "unknown protocol \"\"" },
-	{ TRANS, "tcp:port=5005", "unknown protocol \"tcp\"; known here: com:, net:, target:" },
+	{ TRANS, "tcp:port=5005",
+	  "unknown protocol \"tcp\"; known here: com:, net:, usb:, target:" },
 	{ CLIENT, "tcp:port=5005", "unknown protocol \"tcp\"; known here: kdsrv:, com:" },
 	{ CLIENT, "kdsrv:server=@{foo:}", "server=: unknown protocol \"foo\"" },
 	/* braces */
@@ -400,6 +410,51 @@ static const struct bad invalid[] = {
 	{ TRANS, "net:port=50000,baud=9600", "net: unknown key \"baud\"" },
 	{ TRANS, "net:port=50000,key=1.2.3.4,key=1.2.3.4", "net:key: repeated" },
 	{ TRANS, "net:port=50000,target=a b", "net:target=a b: not a host name" },
+	{ TRANS, "net:port=50000,usb=,key=1.2.3.4", "net:usb=: value missing" },
+	{ TRANS, "net:port=50000,usb=2", "net:usb=: not the path of a USB port" },
+	{ TRANS, "net:port=50000,usb,usb=2-1", "net:usb: repeated" },
+	{ TRANS, "net:port=50000,usb,target=lab", "net:target=: has no meaning with usb" },
+	{ TRANS, "net:port=50000,id=3495:00e0", "net:id=: has no meaning without usb" },
+	{ TRANS, "net:port=50000,usb,id=3495", "net:id=: not a USB id" },
+	{ TRANS, "usb:", "usb: targetname= is missing" },
+	{ TRANS, "usb:path=2-1", "usb: targetname= is missing" },
+	{ TRANS, "usb:targetname=", "usb:targetname=: value missing" },
+	{ TRANS, "usb:targetname=a,baud=9600",
+	  "usb: unknown key \"baud\"; allowed here: targetname=, path=, id=" },
+	{ TRANS, "usb:targetname=1234567890123456789012345", "not a name; bcdedit allows 1 to 24" },
+	{ TRANS, "usb:targetname=" LONG_250, LONG_250 ": not a name" },
+	{ TRANS, "usb:targetname=a.b", "usb:targetname=a.b: not a name" },
+	{ TRANS, "usb:targetname=a b", "usb:targetname=a b: not a name" },
+	{ TRANS, "usb:targetname=\xc3\xa4", "\xc3\xa4: not a name" },
+	{ TRANS, "usb:targetname=MyDebugBox",
+	  "usb:targetname=MyDebugBox: has \"debug\" in it, which bcdedit does not allow" },
+	{ TRANS, "usb:targetname=DEBUG", "has \"debug\" in it" },
+	{ TRANS, "usb:targetname=a,path=", "usb:path=: value missing" },
+	{ TRANS, "usb:targetname=a,path", "usb:path=: value missing" },
+	{ TRANS, "usb:targetname=a,path=2", "usb:path=: not the path of a USB port" },
+	{ TRANS, "usb:targetname=a,path=2-", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=-1", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=2-0", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=02-1", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=0-1", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=2-1.", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=2-1.04", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=2-1-4", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=2-1.4:1.0", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=256-1", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=2-256", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=2-99999999999999999999", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=1-1.2.3.4.5.6.7.8", "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,path=" LONG_250, "usb:path=: not the path" },
+	{ TRANS, "usb:targetname=a,id=3495", "usb:id=: not a USB id" },
+	{ TRANS, "usb:targetname=a,id=3495-00e0", "usb:id=: not a USB id" },
+	{ TRANS, "usb:targetname=a,id=3495:00e", "usb:id=: not a USB id" },
+	{ TRANS, "usb:targetname=a,id=3495:00e00", "usb:id=: not a USB id" },
+	{ TRANS, "usb:targetname=a,id=349:000e0", "usb:id=: not a USB id" },
+	{ TRANS, "usb:targetname=a,id=0x34:00e0", "usb:id=: not a USB id" },
+	{ CLIENT, "kdsrv:server=@{npipe:pipe=a},trans=@{usb:targetname=a,path=x}",
+	  "usb:path=: not the path" },
+	{ CLIENT, "usb:targetname=a,path=x", "usb:path=: not the path" },
 	{ CLIENT, "net:port=50000", "net: key= is missing, and KDSRV_NET_KEY is not set" },
 	{ CLIENT, "net:port=50000,key=@/nowhere/key", "net:key=@/nowhere/key: cannot be read" },
 	{ CLIENT, "net:port=50000,key=@/dev/null", "net:key=@/dev/null: not a regular file" },
@@ -421,11 +476,9 @@ static const struct bad unsupported[] = {
 	{ CLIENT, "kdsrv:server=@{spipe:pipe=a}", "spipe: TLS is not served" },
 	{ CLIENT, "kdsrv:server=@{com:port=a}", "com: a client on a serial line" },
 	{ CLIENT, "kdsrv:server=@{tcp:clicon=a,port=1}", "tcp:clicon: a server that calls" },
-	{ TRANS, "usb:targetname=a", "usb: USB debug cables are not served" },
 	{ TRANS, "1394:channel=1", "1394: IEEE 1394 is not served" },
 	{ TRANS, "exdi:x", "exdi: EXDI probes are not served" },
 	{ TRANS, "com:modem", "com:modem: modems are not served" },
-	{ CLIENT, "kdsrv:server=@{npipe:pipe=a},trans=@{usb:targetname=a}", "usb: USB debug" },
 };
 
 static void check_bad(const struct bad *rows, size_t n, int expected)
@@ -664,6 +717,75 @@ static void test_net_fields(void **state)
 		assert_int_equal(t.key[i], 0);
 }
 
+/* ---- usb: -------------------------------------------------------------- */
+
+static void test_usb_fields(void **state)
+{
+	struct kcs_client c;
+	struct kcs_trans t;
+
+	(void)state;
+	assert_int_equal(kcs_parse_trans(&t, "usb:targetname=LAB1", error, sizeof error), KD_OK);
+	assert_int_equal(t.kind, KCS_USB);
+	assert_string_equal(t.port, "lab1");
+	assert_string_equal(t.usb_path, "");
+	assert_true(t.on_usb);
+	assert_false(t.has_usb_id);
+	assert_int_equal(
+	    kcs_parse_trans(&t, "net:port=1,usb=2-1,id=045e:0656", error, sizeof error), KD_OK);
+	assert_int_equal(t.kind, KCS_NET);
+	assert_true(t.on_usb && t.has_usb_id);
+	assert_string_equal(t.usb_path, "2-1");
+	assert_int_equal(t.usb_vendor, 0x045E);
+	assert_int_equal(t.usb_product, 0x0656);
+	assert_int_equal(kcs_parse_trans(&t, "net:port=1", error, sizeof error), KD_OK);
+	assert_false(t.on_usb);
+	assert_int_equal(kcs_parse_client(&c, "usb:targetname=a,path=3-2", error, sizeof error),
+	                 KD_OK);
+	assert_false(c.remote);
+	assert_string_equal(c.trans.usb_path, "3-2");
+	setenv("KDSRV_NET_KEY", "5.6.7.8", 1);
+	assert_int_equal(kcs_parse_client(&c, "net:port=1,usb", error, sizeof error), KD_OK);
+	assert_true(c.trans.has_key && c.trans.on_usb);
+	unsetenv("KDSRV_NET_KEY");
+}
+
+static void test_same_hardware(void **state)
+{
+	static const struct {
+		const char *a, *b;
+		bool same;
+	} rows[] = {
+		{ "com:port=com1,baud=9600", "com:port=com1", true },
+		{ "com:port=com1", "com:port=com2", false },
+		{ "com:pipe,port=/a", "com:port=/a", false },
+		{ "com:ipport=1,port=h", "com:ipport=2,port=h", false },
+		{ "net:port=1,target=a", "net:port=1,target=b", true },
+		{ "net:port=1", "net:port=2", false },
+		{ "net:port=1", "net:port=1,usb", false },
+		{ "usb:targetname=a", "usb:targetname=A", true },
+		{ "usb:targetname=a", "usb:targetname=b", false },
+		{ "usb:targetname=a,path=2-1", "usb:targetname=a", true },
+		/* Nothing keeps two machines from having one name. */
+		{ "usb:targetname=a,path=2-1", "usb:targetname=a,path=2-2", false },
+		{ "usb:targetname=a,path=2-1", "usb:targetname=b,path=2-1", true },
+		{ "usb:targetname=a,path=2-1", "net:port=1,usb=2-1", true },
+		{ "usb:targetname=a", "net:port=1,usb", false },
+		{ "net:port=1,usb", "net:port=1,usb=2-1", true },
+		{ "net:port=1,usb", "net:port=2,usb", false },
+	};
+	struct kcs_trans a, b;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		assert_int_equal(kcs_parse_trans(&a, rows[i].a, error, sizeof error), KD_OK);
+		assert_int_equal(kcs_parse_trans(&b, rows[i].b, error, sizeof error), KD_OK);
+		if (kcs_same_hardware(&a, &b) != rows[i].same ||
+		    kcs_same_hardware(&b, &a) != rows[i].same)
+			fail_msg("%s and %s", rows[i].a, rows[i].b);
+	}
+}
+
 /* The word that gives a key away in an error text. */
 #define WORD "zsecretz"
 
@@ -684,6 +806,8 @@ static void test_net_keys_stay_out_of_errors(void **state)
 		{ TRANS, "net:port=1," WORD ".2.3.4", "net: a value without its key" },
 		{ TRANS, "net:port=1.key=" WORD ".2.3.4", "net:port=: not a number" },
 		{ TRANS, "net:port=1,target=lab key=" WORD ".2.3.4", "net:target=: not a host" },
+		{ TRANS, "net:port=1,usb=" WORD ".2.3.4", "net:usb=: not the path" },
+		{ TRANS, "net:port=1,usb,id=" WORD ".2.3.4", "net:id=: not a USB id" },
 	};
 
 	(void)state;
@@ -821,6 +945,8 @@ int main(void)
 		cmocka_unit_test_setup(test_runtime_dir, clean_environment),
 		cmocka_unit_test_setup(test_device_name, clean_environment),
 		cmocka_unit_test(test_net_fields),
+		cmocka_unit_test(test_usb_fields),
+		cmocka_unit_test(test_same_hardware),
 		cmocka_unit_test(test_net_keys_stay_out_of_errors),
 		cmocka_unit_test(test_net_key_from_file),
 		cmocka_unit_test(test_net_key_from_environment),
