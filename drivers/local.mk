@@ -1,7 +1,7 @@
 # Whoever links libdrivers.a also needs $(DRIVERS_LIBS).
 noinst_LIBRARIES += libdrivers.a
-DRIVERS_LIBS = $(SERIAL_LIBS)
-libdrivers_a_CPPFLAGS = $(AM_CPPFLAGS) $(SERIAL_CFLAGS) $(CAPTURE_CFLAGS)
+DRIVERS_LIBS = $(SERIAL_LIBS) $(USB_LIBS) -lpthread
+libdrivers_a_CPPFLAGS = $(AM_CPPFLAGS) $(SERIAL_CFLAGS) $(CAPTURE_CFLAGS) $(USB_CFLAGS)
 libdrivers_a_SOURCES = \
 	%D%/capture.c %D%/capture.h \
 	%D%/common.c %D%/common.h \
@@ -10,7 +10,8 @@ libdrivers_a_SOURCES = \
 	%D%/fault.h \
 	%D%/lock.c %D%/lock.h \
 	%D%/pcapng.c %D%/pcapng.h \
-	%D%/table.c
+	%D%/table.c \
+	%D%/usb_list.h
 if DRIVER_SERIAL
 libdrivers_a_SOURCES += \
 	%D%/serial.c %D%/serial.h %D%/serial_internal.h \
@@ -22,6 +23,15 @@ libdrivers_a_SOURCES += %D%/stream.c
 endif
 if DRIVER_UDP
 libdrivers_a_SOURCES += %D%/udp.c
+endif
+if DRIVER_USB
+libdrivers_a_SOURCES += \
+	%D%/usb.c \
+	%D%/usb_device.c \
+	%D%/usb_internal.h \
+	%D%/usb_job.c \
+	%D%/usb_list.c \
+	%D%/usb_pipe.c
 endif
 if FAULT_INJECTION
 libdrivers_a_SOURCES += %D%/fault.c

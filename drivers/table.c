@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "drivers/fault.h"
+#include "drivers/usb_list.h"
 
 #ifndef KD_DRIVER_SERIAL
 const struct kdd_ops kdd_serial = {
@@ -35,6 +36,34 @@ const struct kdd_ops kdd_usb = {
 	.name = "usb",
 	.help = "USB 3 debug cables (left out of this build)",
 };
+
+static int left_out(char *error, size_t error_cap)
+{
+	snprintf(error, error_cap,
+	         "the usb driver was left out of this build (configure --with-usb)");
+	return KD_ERR_UNSUPPORTED;
+}
+
+int kdd_usb_list(const struct kdd_usb_id *ids, size_t id_count,
+                 void (*each)(void *user, const struct kdd_usb_info *info), void *user, char *error,
+                 size_t error_cap)
+{
+	(void)ids, (void)id_count, (void)each, (void)user;
+	return left_out(error, error_cap);
+}
+
+int kdd_usb_descriptor(const char *path, uint8_t type, uint8_t *out, size_t cap, char *error,
+                       size_t error_cap)
+{
+	(void)path, (void)type, (void)out, (void)cap;
+	return left_out(error, error_cap);
+}
+
+int kdd_usb_reset(const char *path, char *error, size_t error_cap)
+{
+	(void)path;
+	return left_out(error, error_cap);
+}
 #endif
 
 const struct kdd_ops *const kdd_drivers[] = {

@@ -3,8 +3,8 @@
 : "${top_srcdir:=.}" "${top_builddir:=.}" "${CC:=cc}"
 
 cd "$top_srcdir" || exit 99
-set -- kdproto/*.h transport/*.h drivers/*.h kdsrv/*.h kd/*.h kdcap/*.h kdloop/*.h hw-fixtures/target/*.h \
-	hw-fixtures/target/baremetal/*.h
+set -- kdproto/*.h transport/*.h drivers/*.h kdsrv/*.h kd/*.h kdcap/*.h kdloop/*.h \
+	hw-fixtures/target/*.h hw-fixtures/target/baremetal/*.h hw-fixtures/usb/*.h
 n=0
 for header; do
 	[ -e "$header" ] || continue # a folder without headers

@@ -1,0 +1,308 @@
+/* The transfers on the two bulk endpoints of a USB device.
+ * SPDX-License-Identifier: MIT
+ */
+#include <config.h>
+
+#include "drivers/usb_internal.h"
+
+#include <errno.h>
+#include <libusb.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "drivers/fault.h"
+
+/* ---- for whoever looks on --------------------------------------------- */
+
+static int errno_of(enum libusb_transfer_status status)
+{
+	switch (status) {
+	case LIBUSB_TRANSFER_COMPLETED:
+		return 0;
+	case LIBUSB_TRANSFER_STALL:
+		return -EPIPE;
+	case LIBUSB_TRANSFER_NO_DEVICE:
+		return -ESHUTDOWN;
+	case LIBUSB_TRANSFER_OVERFLOW:
+		return -EOVERFLOW;
+	case LIBUSB_TRANSFER_CANCELLED:
+	case LIBUSB_TRANSFER_TIMED_OUT: /* libusb cancels it then */
+		return -ENOENT;
+	case LIBUSB_TRANSFER_ERROR:
+		break;
+	}
+	return -EPROTO;
+}
+
+static void trace(struct kdd_usb_pipe *p, const struct libusb_transfer *t, uint64_t number,
+                  bool done)
+{
+	bool in = t->endpoint & LIBUSB_ENDPOINT_IN;
+	struct kdd_usb_step step = {
+		.transfer = number,
+		.done = done,
+		.endpoint = t->endpoint,
+		.bus = p->bus,
+		.device = p->address,
+		.status = done ? errno_of(t->status) : 0,
+		.length = (uint32_t)(done ? t->actual_length : t->length),
+	};
+
+	if (!p->trace)
+		return;
+	if (in == done) {
+		step.data = t->buffer;
+		step.data_len = step.length;
+	}
+	p->trace(p->trace_data, &step);
+}
+
+/* ---- both directions -------------------------------------------------- */
+
+/* False, and the reason is noted. */
+static bool submit(struct kdd_usb_pipe *p, struct libusb_transfer *t, uint64_t *number)
+{
+	*number = ++p->last_number;
+	int err =
+	    USB_FAULTY("libusb_submit_transfer", LIBUSB_ERROR_NO_MEM, libusb_submit_transfer(t));
+
+	if (err == LIBUSB_SUCCESS) {
+		trace(p, t, *number, false);
+		return true;
+	}
+	if (err == LIBUSB_ERROR_NO_DEVICE)
+		p->gone = true;
+	else
+		p->failed = true;
+	p->paused = true;
+	return false;
+}
+
+/* What is alike in both: true when the transfer itself did its work. */
+static bool take_status(struct kdd_usb_pipe *p, enum libusb_transfer_status status, bool *stalled)
+{
+	switch (status) {
+	case LIBUSB_TRANSFER_COMPLETED:
+		return true;
+	case LIBUSB_TRANSFER_STALL:
+		p->counts.stalls++;
+		*stalled = p->paused = true;
+		break;
+	case LIBUSB_TRANSFER_ERROR:
+		p->counts.errors++;
+		p->failed = p->paused = true;
+		break;
+	case LIBUSB_TRANSFER_NO_DEVICE:
+		p->gone = p->paused = true;
+		break;
+	case LIBUSB_TRANSFER_OVERFLOW:
+		p->counts.overflows++;
+		break;
+	case LIBUSB_TRANSFER_TIMED_OUT:
+		p->counts.timeouts++;
+		break;
+	case LIBUSB_TRANSFER_CANCELLED:
+		break;
+	}
+	return false;
+}
+
+/* ---- IN --------------------------------------------------------------- */
+
+static void LIBUSB_CALL on_in(struct libusb_transfer *t)
+{
+	struct kdd_usb_in *in = t->user_data;
+	struct kdd_usb_pipe *p = in->pipe;
+
+	trace(p, t, in->number, true);
+	in->flying = false;
+	if (take_status(p, t->status, &p->stalled_in)) {
+		p->worked = true;
+		if (t->actual_length > 0) {
+			p->filled[p->n_filled++] = in;
+			return;
+		}
+	}
+	p->idle[p->n_idle++] = in;
+	kdd_usb_pipe_resume(p);
+}
+
+static void submit_in(struct kdd_usb_pipe *p)
+{
+	while (!p->paused && p->n_idle > 0) {
+		struct kdd_usb_in *in = p->idle[p->n_idle - 1];
+
+		libusb_fill_bulk_transfer(in->transfer, p->handle, p->match.in, in->buf,
+		                          sizeof(in->buf), on_in, in, 0);
+		if (!submit(p, in->transfer, &in->number))
+			return;
+		in->flying = true;
+		p->n_idle--;
+	}
+}
+
+ssize_t kdd_usb_pipe_recv(struct kdd_usb_pipe *p, uint8_t *buf, size_t cap)
+{
+	ssize_t got = 0;
+
+	while (got == 0 && p->n_filled > 0) {
+		struct kdd_usb_in *in = p->filled[0];
+		size_t n = (size_t)in->transfer->actual_length;
+
+		memmove(p->filled, p->filled + 1, --p->n_filled * sizeof(p->filled[0]));
+		if (n <= cap) {
+			memcpy(buf, in->buf, n);
+			p->counts.received++;
+			got = (ssize_t)n;
+		} else {
+			p->counts.too_long++;
+		}
+		p->idle[p->n_idle++] = in;
+		kdd_usb_pipe_resume(p);
+	}
+	return got;
+}
+
+/* ---- OUT: one transfer at a time, so that the order and what was moved are known */
+
+static void pop_out(struct kdd_usb_pipe *p)
+{
+	p->first_out = (p->first_out + 1) % USB_OUT_COUNT;
+	p->n_out--;
+}
+
+static void LIBUSB_CALL on_out(struct libusb_transfer *t)
+{
+	struct kdd_usb_pipe *p = t->user_data;
+	struct kdd_usb_out *out = &p->out[p->first_out];
+
+	trace(p, t, p->out_number, true);
+	p->out_flying = false;
+	out->at += (size_t)t->actual_length;
+	if (take_status(p, t->status, &p->stalled_out) && t->actual_length == t->length) {
+		if (out->at == out->len) {
+			p->counts.sent++;
+			pop_out(p);
+		}
+	} else {
+		/* The device has the beginning and would take what comes next for
+		 * the rest. */
+		if (out->at > 0 && t->status != LIBUSB_TRANSFER_CANCELLED && !p->gone) {
+			p->broken = "it took a part of a transfer";
+			p->paused = true;
+		}
+		pop_out(p);
+	}
+	kdd_usb_pipe_resume(p);
+}
+
+static void submit_out(struct kdd_usb_pipe *p)
+{
+	if (p->paused || p->out_flying || p->n_out == 0)
+		return;
+	struct kdd_usb_out *out = &p->out[p->first_out];
+	size_t n = out->len - out->at;
+	bool last = n <= p->chunk;
+
+	if (!last)
+		n = p->chunk;
+	libusb_fill_bulk_transfer(p->out_transfer, p->handle, p->match.out, out->buf + out->at,
+	                          (int)n, on_out, p, USB_OUT_MS);
+	bool zlp = last && !p->no_zlp && n > 0 && n % p->match.packet == 0;
+	p->out_transfer->flags = zlp ? LIBUSB_TRANSFER_ADD_ZERO_PACKET : 0;
+	p->out_flying = submit(p, p->out_transfer, &p->out_number);
+}
+
+ssize_t kdd_usb_pipe_send(struct kdd_usb_pipe *p, const uint8_t *buf, size_t len)
+{
+	if (p->n_out == USB_OUT_COUNT)
+		return 0;
+	if (len > USB_BUFFER_LEN)
+		return KD_ERR_TOO_BIG;
+	struct kdd_usb_out *out = &p->out[(p->first_out + p->n_out++) % USB_OUT_COUNT];
+	memcpy(out->buf, buf, len);
+	out->len = len;
+	out->at = 0;
+	submit_out(p);
+	return (ssize_t)len;
+}
+
+/* ---- life ------------------------------------------------------------- */
+
+bool kdd_usb_pipe_init(struct kdd_usb_pipe *p)
+{
+	p->in = KD_FAULTY_ALLOC("usb in", calloc(USB_IN_COUNT, sizeof(*p->in)));
+	p->out = KD_FAULTY_ALLOC("usb out", calloc(USB_OUT_COUNT, sizeof(*p->out)));
+	p->out_transfer = KD_FAULTY_ALLOC("usb out transfer", libusb_alloc_transfer(0));
+	if (!p->in || !p->out || !p->out_transfer)
+		return false;
+	for (unsigned i = 0; i < USB_IN_COUNT; i++) {
+		p->in[i].pipe = p;
+		p->in[i].transfer = KD_FAULTY_ALLOC("usb in transfer", libusb_alloc_transfer(0));
+		if (!p->in[i].transfer)
+			return false;
+		p->idle[p->n_idle++] = &p->in[i];
+	}
+	p->paused = true;
+	return true;
+}
+
+void kdd_usb_pipe_finish(struct kdd_usb_pipe *p)
+{
+	for (unsigned i = 0; p->in && i < USB_IN_COUNT; i++)
+		libusb_free_transfer(p->in[i].transfer);
+	libusb_free_transfer(p->out_transfer);
+	free(p->in);
+	free(p->out);
+}
+
+void kdd_usb_pipe_abandon(struct kdd_usb_pipe *p)
+{
+	p->in = NULL;
+	p->out = NULL;
+	p->out_transfer = NULL;
+}
+
+void kdd_usb_pipe_start(struct kdd_usb_pipe *p, const struct kdd_usb_job *attached)
+{
+	p->handle = attached->handle;
+	p->match = attached->match;
+	p->bus = libusb_get_bus_number(attached->device);
+	p->address = libusb_get_device_address(attached->device);
+	/* Chunks of full packets only: a short one would end the transfer. */
+	p->chunk -= p->chunk % p->match.packet;
+	if (p->chunk == 0)
+		p->chunk = p->match.packet;
+	p->gone = p->stalled_in = p->stalled_out = p->failed = p->worked = false;
+	p->broken = NULL;
+	p->paused = false;
+	kdd_usb_pipe_resume(p);
+}
+
+void kdd_usb_pipe_resume(struct kdd_usb_pipe *p)
+{
+	submit_in(p);
+	submit_out(p);
+}
+
+unsigned kdd_usb_pipe_flying(const struct kdd_usb_pipe *p)
+{
+	return USB_IN_COUNT - p->n_idle - p->n_filled + p->out_flying;
+}
+
+void kdd_usb_pipe_cancel(struct kdd_usb_pipe *p)
+{
+	p->paused = true;
+	for (unsigned i = 0; i < USB_IN_COUNT; i++)
+		if (p->in[i].flying)
+			libusb_cancel_transfer(p->in[i].transfer);
+	if (p->out_flying)
+		libusb_cancel_transfer(p->out_transfer);
+}
+
+void kdd_usb_pipe_drop(struct kdd_usb_pipe *p)
+{
+	while (p->n_filled > 0)
+		p->idle[p->n_idle++] = p->filled[--p->n_filled];
+	p->n_out = p->out_flying ? 1 : 0;
+}
