@@ -81,6 +81,8 @@ struct kds_host {
 	bool aligned;      /* both sides agree on the packet ids */
 	bool settling;     /* RESET was answered; the target's packet that
 	                    * follows is still on its way */
+	bool stop_unread;  /* it told a stop while the ids were not aligned,
+	                    * and waits; RESET makes it say so again */
 	bool want_break;
 	bool expect_reboot;    /* a Reboot request was acknowledged */
 	bool boot_seen;        /* a sync packet came, its first load not yet */

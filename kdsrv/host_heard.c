@@ -267,6 +267,8 @@ static void got_state_change(struct kds_host *h, struct kdp_span p, int64_t now_
 	if (!h->aligned) {
 		/* Nothing can be asked before both sides agree on the ids. The
 		 * answer to RESET brings the same state change again. */
+		h->stop_unread = true;
+		h->resets_sent = 0;
 		if (kds_host_link(h)->tx_state != KDP_TX_WAIT_RESET)
 			kds_host_step_reset(h, now_ms);
 		return;
@@ -295,6 +297,7 @@ void kds_host_got_data(struct kds_host *h, const struct kdp_event *ev, int64_t n
 {
 	h->silent_since_ms = now_ms;
 	h->settling = false;
+	h->stop_unread = false;
 	/* A target that gave up on us while we were away tells so with its next
 	 * packet, and that may well be the reply we wait for. */
 	if (ev->sync && ev->type == KDP_STATE_MANIPULATE && h->req_phase != KDS_REQ_NONE &&

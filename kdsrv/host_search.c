@@ -48,6 +48,7 @@ static bool may_reset(const struct kds_host *h)
 void kds_host_begin_search(struct kds_host *h, int64_t now_ms)
 {
 	h->state = KDS_CONNECTING;
+	h->stop_unread = false;
 	h->step = 0;
 	h->resets_sent = 0;
 	h->silent_since_ms = now_ms;
@@ -84,6 +85,18 @@ void kds_host_break_behind_print(struct kds_host *h, int64_t now_ms)
 		kds_host_step_break(h, now_ms);
 }
 
+/* A target that waits in a stop says nothing more by itself: only RESETs help,
+ * as often as they, or their answers, get lost. */
+static bool reset_for_stop(struct kds_host *h, int64_t now_ms)
+{
+	if (!h->stop_unread || !may_reset(h))
+		return false;
+	kds_host_step_reset(h, now_ms);
+	if (h->resets_sent > RESETS_FAST)
+		h->step_ms = now_ms + KDS_LISTEN_WAIT_MS;
+	return true;
+}
+
 /* RESET and listening (or break-in) take turns. */
 void kds_host_connecting_step(struct kds_host *h, int64_t now_ms)
 {
@@ -92,6 +105,8 @@ void kds_host_connecting_step(struct kds_host *h, int64_t now_ms)
 		return;
 	}
 	kdp_link_reset_cancel(kds_host_link(h));
+	if (reset_for_stop(h, now_ms))
+		return;
 	h->step ^= 1;
 	if (!h->step && may_reset(h))
 		kds_host_step_reset(h, now_ms);
@@ -105,6 +120,8 @@ void kds_host_connecting_step(struct kds_host *h, int64_t now_ms)
 void kds_host_running_step(struct kds_host *h, int64_t now_ms)
 {
 	kdp_link_reset_cancel(kds_host_link(h));
+	if (reset_for_stop(h, now_ms))
+		return;
 	if (!h->want_break) {
 		h->step_ms = KDP_NEVER;
 	} else if (!h->step && now_ms - h->silent_since_ms >= BREAKS_BEFORE_RESET_MS &&

@@ -271,6 +271,8 @@ void kds_release_reply(struct kds_host *h, const struct kdp_manipulate *m, int64
 
 static void running_release(struct kds_host *h, int64_t now_ms)
 {
+	if (h->stop_unread)
+		return;
 	if (h->release == REL_LINGER) {
 		if (now_ms >= h->release_linger_ms)
 			finish(h, KD_OK, NULL);

@@ -27,10 +27,11 @@ struct rig {
 	struct kds_host h;
 	struct kdp_link t;
 	int64_t now_ms;
-	bool cut;            /* no byte passes */
-	bool deaf;           /* the target swallows everything but 62 */
-	bool lose_acks;      /* its ACKs do not arrive */
-	unsigned mute_count; /* ... so many times */
+	bool cut;             /* no byte passes */
+	bool deaf;            /* the target swallows everything but 62 */
+	bool lose_acks;       /* its ACKs do not arrive */
+	unsigned mute_count;  /* ... so many times */
+	unsigned lose_resets; /* so many RESETs of either side get lost */
 	bool stopped;
 	uint8_t mem[MEM_LEN];
 	uint8_t context[KDP_CONTEXT_AMD64_LEN];
@@ -198,6 +199,19 @@ static void note(struct rig *r, const struct kds_host_event *ev)
 	}
 }
 
+static bool is_lost(struct rig *r, const uint8_t *p, size_t n)
+{
+	if (r->cut)
+		return true;
+	if (n < 6)
+		return false;
+	if (kdp_get_u16(p + 4) == KDP_RESET && r->lose_resets) {
+		r->lose_resets--;
+		return true;
+	}
+	return false;
+}
+
 static bool host_to_target(struct rig *r)
 {
 	struct kdp_span s = kds_host_tx(&r->h, r->now_ms);
@@ -209,7 +223,7 @@ static bool host_to_target(struct rig *r)
 		return false;
 	memcpy(copy, s.p, n);
 	kds_host_tx_done(&r->h, n, r->now_ms);
-	if (r->cut)
+	if (is_lost(r, copy, n))
 		return true;
 	if (r->deaf) {
 		if (n == 1 && copy[0] == KDP_BREAK_IN)
@@ -230,7 +244,8 @@ static bool target_to_host(struct rig *r)
 
 	if (!n)
 		return false;
-	if (!r->cut && !(r->lose_acks && n >= 6 && kdp_get_u16(s.p + 4) == KDP_ACKNOWLEDGE))
+	if (!is_lost(r, s.p, n) &&
+	    !(r->lose_acks && n >= 6 && kdp_get_u16(s.p + 4) == KDP_ACKNOWLEDGE))
 		assert_int_equal(kds_host_feed(&r->h, s, r->now_ms), n);
 	kdp_link_tx_done(&r->t, n, r->now_ms);
 	while (kds_host_next(&r->h, &ev, r->now_ms))
@@ -565,6 +580,51 @@ static void attach_running_with_unknown_ids(void **state)
 	request(r, KDP_GET_VERSION);
 	advance(r, 10);
 	assert_int_equal(count(r, KDS_EV_REPLY), 1);
+	free(r);
+}
+
+/* It was acknowledged, so the target does not say it again by itself. */
+static void stop_with_unknown_ids_is_asked_for_until_it_comes(void **state)
+{
+	struct rig *r = rig_new(false);
+
+	(void)state;
+	r->deaf = true;
+	advance(r, 400);
+	r->deaf = false;
+	target_ids_known_to_nobody(r);
+	target_prints(r, "x");
+	advance(r, 10);
+	assert_int_equal(r->h.state, KDS_RUNNING);
+	r->lose_resets = 5;
+	target_loads(r, "a.sys", BASE);
+	advance(r, 3000);
+	assert_int_equal(r->lose_resets, 0);
+	assert_int_equal(count(r, KDS_EV_MODULE), 1);
+	assert_false(r->stopped);
+	free(r);
+}
+
+static void release_waits_for_a_stop_with_unknown_ids(void **state)
+{
+	struct rig *r = rig_new(false);
+
+	(void)state;
+	r->deaf = true;
+	advance(r, 400);
+	r->deaf = false;
+	target_ids_known_to_nobody(r);
+	target_prints(r, "x");
+	advance(r, 10);
+	r->lose_resets = 2;
+	target_stops(r, KDP_EXC_BREAKPOINT, true, BASE + 0x80);
+	settle(r);
+	kds_host_release(&r->h, false, 3000, r->now_ms);
+	settle(r);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 0);
+	advance(r, 2000);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 1);
+	assert_false(r->stopped);
 	free(r);
 }
 
@@ -1051,6 +1111,8 @@ int main(void)
 		cmocka_unit_test(attach_stopped),
 		cmocka_unit_test(attach_running),
 		cmocka_unit_test(attach_running_with_unknown_ids),
+		cmocka_unit_test(stop_with_unknown_ids_is_asked_for_until_it_comes),
+		cmocka_unit_test(release_waits_for_a_stop_with_unknown_ids),
 		cmocka_unit_test(nobody_there),
 		cmocka_unit_test(reply_lost_is_fetched_again),
 		cmocka_unit_test(no_reply_ever),
