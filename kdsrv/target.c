@@ -18,8 +18,8 @@
 
 #define RETRY_MS      500 /* between tries to reopen a device */
 #define READ_SIZE     16384
-#define READS_A_ROUND 2  /* then other targets have their turn */
-#define ROUNDS        4  /* then clients must have theirs */
+#define READS_A_ROUND 2 /* then other targets have their turn */
+#define ROUNDS        4 /* then clients have theirs */
 
 static void pump(struct kds_target *t);
 
@@ -127,37 +127,24 @@ static void dispatch(struct kds_target *t, const struct kds_host_event *ev)
 
 /* ---- the driver ------------------------------------------------------- */
 
-static void drop_fd_events(struct kds_target *t);
-
 /* Targets come first, for their ACKs. One that never stops talking would keep
- * clients waiting for ever: it rests until their turn has come. */
+ * clients waiting for ever, so now and then it queues with them. */
+static int fd_priority(const struct kds_target *t)
+{
+	return t->rounds < ROUNDS ? KDS_PRIO_TARGET : KDS_PRIO_CLIENT;
+}
+
 static void fd_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct kds_target *t = arg;
 
 	(void)fd;
 	(void)what;
-	if (++t->rounds == ROUNDS / 2)
-		event_active(t->turn, EV_TIMEOUT, 0);
-	if (t->rounds < ROUNDS) {
-		pump(t);
-		return;
-	}
-	t->resting = true;
-	drop_fd_events(t);
-}
-
-static void clients_had_turn(evutil_socket_t fd, short what, void *arg)
-{
-	struct kds_target *t = arg;
-
-	(void)fd;
-	(void)what;
-	t->rounds = 0;
-	if (t->resting) {
-		t->resting = false;
-		pump(t);
-	}
+	t->rounds = t->rounds < ROUNDS ? t->rounds + 1 : 0;
+	/* One that is ready, too, keeps its place in the queue. */
+	for (size_t i = 0; i < t->fd_count; i++)
+		event_priority_set(t->fd_events[i], fd_priority(t));
+	pump(t);
 }
 
 static void drop_fd_events(struct kds_target *t)
@@ -184,7 +171,7 @@ static bool watch_fd(struct kds_target *t, const struct pollfd *fd, short what)
 
 	if (!ev)
 		return false;
-	event_priority_set(ev, KDS_PRIO_TARGET);
+	event_priority_set(ev, fd_priority(t));
 	if (KD_FAULTY("target event add", ENOSPC, event_add(ev, NULL))) {
 		event_free(ev);
 		return false;
@@ -200,7 +187,7 @@ static bool watch_fds(struct kds_target *t)
 	struct pollfd fds[KDS_TARGET_FDS];
 	size_t n = 0;
 
-	if (t->driver && !t->resting)
+	if (t->driver)
 		n = t->driver->ops->pollfds(t->driver, t->blocked, fds, KDS_TARGET_FDS);
 	if (same_fds(t, fds, n))
 		return true;
@@ -395,13 +382,11 @@ static void arm(struct kds_target *t)
 		event_active(t->timer, EV_TIMEOUT, 0);
 		return;
 	}
-	if (due == t->timer_ms && evtimer_pending(t->timer, NULL))
+	/* Each packet moves the deadline away. The timer stays: one that fires
+	 * too early costs less than moving it each time. */
+	if (due == KDP_NEVER || (evtimer_pending(t->timer, NULL) && t->timer_ms <= due))
 		return;
 	t->timer_ms = due;
-	if (due == KDP_NEVER) {
-		evtimer_del(t->timer);
-		return;
-	}
 	wait_ms = due - kds_now_ms();
 	if (wait_ms < 0)
 		wait_ms = 0;
@@ -512,14 +497,6 @@ static void wake_waiters(struct kds_server *s, const struct kds_target *t)
 	}
 }
 
-static void free_events(struct kds_target *t)
-{
-	if (t->timer)
-		event_free(t->timer);
-	if (t->turn)
-		event_free(t->turn);
-}
-
 void kds_target_free(struct kds_target *t)
 {
 	struct kds_server *s = t->server;
@@ -531,7 +508,7 @@ void kds_target_free(struct kds_target *t)
 	}
 	close_driver(t);
 	kcs_wipe_trans(&t->trans);
-	free_events(t);
+	event_free(t->timer);
 	wake_waiters(s, t);
 	free(t);
 }
@@ -555,22 +532,18 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 	kcs_format_trans(trans, t->name, sizeof(t->name));
 	t->timer =
 	    KD_FAULTY_ALLOC("target timer", event_new(t->server->base, -1, 0, timer_fired, t));
-	t->turn =
-	    KD_FAULTY_ALLOC("target turn", event_new(t->server->base, -1, 0, clients_had_turn, t));
-	if (!t->timer || !t->turn) {
-		free_events(t);
+	if (!t->timer) {
 		kcs_wipe_trans(&t->trans);
 		free(t);
 		snprintf(error, cap, "out of memory");
 		return KD_ERR_NOMEM;
 	}
 	event_priority_set(t->timer, KDS_PRIO_TARGET);
-	event_priority_set(t->turn, KDS_PRIO_CLIENT);
 	err = kds_target_open_driver(t, error, cap);
 	if (err && trans->reconnect && (err == KD_ERR_NOT_FOUND || err == KD_ERR_GONE)) {
 		t->state = KDS_TARGET_WAITING;
 	} else if (err) {
-		free_events(t);
+		event_free(t->timer);
 		kcs_wipe_trans(&t->trans);
 		free(t);
 		return err;

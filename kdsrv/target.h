@@ -36,10 +36,8 @@ struct kds_target {
 	int64_t timer_ms;    /* when it is due */
 	bool started;        /* the driver is up, the engine runs */
 	bool driver_gone, finished, pumping;
-	bool blocked;       /* the driver takes no more bytes now */
-	unsigned rounds;    /* of reading since clients had a turn */
-	bool resting;       /* until they have */
-	struct event *turn; /* is when they have */
+	bool blocked;    /* the driver takes no more bytes now */
+	unsigned rounds; /* of reading since it queued with clients */
 	struct kds_host host;
 	struct kdn net; /* net: only, while started */
 	struct kdu usb; /* debug cables only, likewise */
