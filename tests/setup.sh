@@ -6,7 +6,7 @@ packages_build='gcc libc6-dev make autoconf automake pkg-config
 	libevent-dev libssl-dev libserialport-dev libusb-1.0-0-dev libedit-dev libpcap-dev'
 packages_test='libcmocka-dev umockdev libumockdev-dev python3 socat iproute2 openssl
 	tshark lua-luaossl'
-packages_qemu='qemu-system-x86'
+packages_qemu='qemu-system-x86 busybox-static udev'
 packages_ci='clang mandoc shellcheck systemd udev'
 
 say()
@@ -54,6 +54,16 @@ install_packages()
 	# shellcheck disable=SC2086
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
 		-o DPkg::Lock::Timeout=120 -y $missing </dev/null >/dev/null
+}
+
+# guest_kernel DIR: fetches what the tests in a Linux guest boot into DIR, unless it is there.
+guest_kernel()
+{
+	command -v qemu-system-x86_64 >/dev/null || return 0
+	"$top/hw-fixtures/guest/mkguest.py" fetch "$1" 2>/dev/null && return 0
+	as_root apt-get -qq update </dev/null >/dev/null 2>&1
+	"$top/hw-fixtures/guest/mkguest.py" fetch "$1" && return 0
+	say 'No kernel for the Linux guest; its tests are skipped.'
 }
 
 jobs_here()

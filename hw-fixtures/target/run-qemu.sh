@@ -1,6 +1,7 @@
 #!/bin/sh
 # run-qemu.sh SOCKET [QEMU-OPTION...]: boots the bare-metal debuggee with COM1
-# on the Unix socket SOCKET. KDTARGET_ELF names the image, QEMU the emulator.
+# on the Unix socket SOCKET, or fd:N for a connected socket that is open as N.
+# KDTARGET_ELF names the image, QEMU the emulator.
 # SPDX-License-Identifier: MIT
 set -eu
 if [ $# -lt 1 ]; then
@@ -14,6 +15,10 @@ if [ ! -r "$elf" ]; then
 	echo "run-qemu.sh: $elf: not there; run make first, or set KDTARGET_ELF" >&2
 	exit 1
 fi
+case $socket in
+fd:*) com1=fd=${socket#fd:} ;;
+*) com1=path=$socket,server=on,wait=off ;;
+esac
 exec "${QEMU:-qemu-system-x86_64}" -nodefaults -no-user-config -display none \
 	-machine pc -accel tcg -m 128 -kernel "$elf" \
-	-chardev "socket,id=com1,path=$socket,server=on,wait=off" -serial chardev:com1 "$@"
+	-chardev "socket,id=com1,$com1" -serial chardev:com1 "$@"

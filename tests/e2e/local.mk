@@ -11,6 +11,7 @@ e2e_tests = \
 	%D%/test_commands.py \
 	%D%/test_net.py \
 	%D%/test_firehose.py \
+	%D%/test_guest_serial.py \
 	%D%/test_hostile.py \
 	%D%/test_kdcap.py \
 	%D%/test_kdloop.py \
@@ -26,11 +27,13 @@ e2e_tests = \
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) \
 	%D%/lib/foreign.py \
+	%D%/lib/guestlab.py \
 	%D%/lib/kdclient.py \
 	%D%/lib/kdlib.py \
 	%D%/lib/kdpcap.py \
 	%D%/lib/netlab.py \
 	%D%/lib/proxy.py \
+	%D%/lib/seriallab.py \
 	%D%/lib/stocklink.py \
 	%D%/lib/stockmachine.py \
 	%D%/lib/stocktarget.py

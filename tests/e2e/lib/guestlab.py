@@ -1,0 +1,179 @@
+# A Linux guest in QEMU, with real drivers for emulated hardware, where programs
+# of this build run. One guest serves all tests of a file.
+# SPDX-License-Identifier: MIT
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+from kdlib import PROGRAMS, TOP_BUILD, TOP_SRC, Failure, Lab, Proc, Server, Skip, check, equal
+
+GUEST = os.path.join(TOP_SRC, "hw-fixtures/guest")
+CACHE = os.environ.get("KD_GUEST_CACHE") or os.path.join(TOP_BUILD, "guest")
+RUN = [sys.executable, os.path.join(GUEST, "guestrun.py")]
+BOOT_LIMIT_S = 50
+AGENT_PORT, SERVER_PORT = 10, 5005
+PASSWORD = "guest"
+
+
+class Monitor:
+    """QEMU's control socket (QMP)."""
+
+    def __init__(self, path):
+        self.s = socket.socket(socket.AF_UNIX)
+        self.s.settimeout(20)
+        self.s.connect(path)
+        self.lines = self.s.makefile("r")
+        self.events = []
+        json.loads(self.lines.readline())
+        self.command("qmp_capabilities")
+
+    def _next(self):
+        line = self.lines.readline()
+        if not line:
+            raise Failure("QEMU's monitor hung up")
+        message = json.loads(line)
+        if "event" in message:
+            self.events.append(message)
+        return message
+
+    def command(self, name, **arguments):
+        self.s.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        while True:
+            message = self._next()
+            if "error" in message:
+                raise Failure("QEMU: %s: %s" % (name, message["error"]["desc"]))
+            if "return" in message:
+                return message["return"]
+
+    def human(self, line):
+        return self.command("human-monitor-command", **{"command-line": line})
+
+    def plug(self, driver, name, **properties):
+        self.command("device_add", driver=driver, id=name, bus="xhci.0", **properties)
+
+    def unplug(self, name):
+        """Returns when the device is gone."""
+        self.command("device_del", id=name)
+        while not any(e["event"] == "DEVICE_DELETED" and e["data"].get("device") == name
+                      for e in self.events):
+            self._next()
+        self.events.clear()
+
+    def close(self):
+        self.lines.close()
+        self.s.close()
+
+
+def require(why_not=None):
+    """Skips where there is no guest; why_not: a further reason."""
+    if not shutil.which("qemu-system-x86_64"):
+        raise Skip("no qemu-system-x86_64 here")
+    if not os.path.exists(os.path.join(CACHE, "kernel")):
+        raise Skip("no guest kernel in %s: run hw-fixtures/guest/mkguest.py fetch %s" %
+                   (CACHE, CACHE))
+    if why_not:
+        raise Skip(why_not)
+
+
+def make_initramfs(path, programs):
+    p = subprocess.run([sys.executable, os.path.join(GUEST, "mkguest.py"), "initramfs", CACHE,
+                        path] + list(programs), capture_output=True, text=True, timeout=60)
+    if p.returncode:
+        raise Skip(p.stderr.strip())
+
+
+class Guest(Proc):
+    """Boots, with these programs in its /bin. options: of QEMU."""
+
+    def __init__(self, lab, programs, options=()):
+        require()
+        image, control = lab.path("initramfs"), lab.path("qmp")
+        make_initramfs(image, programs)
+        super().__init__(lab, "guest", [os.path.join(GUEST, "run-guest.sh"),
+                                        os.path.join(CACHE, "kernel"), image, control] +
+                         list(options), expect=None)
+        self.wait_text(r"^guest: ready", BOOT_LIMIT_S)
+        os.unlink(image)
+        self.monitor = lab.closing(Monitor(control))
+        self.ports = {}
+        self.wrap = RUN + [str(self.port_of(AGENT_PORT))]
+
+    def port_of(self, port):
+        """Where a TCP port of the guest is reached on our loopback."""
+        if port not in self.ports:
+            self.monitor.human("hostfwd_add net tcp:127.0.0.1:0-:%d" % port)
+            for ours, theirs in re.findall(r"TCP\[HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)"
+                                           r"\s+\S+\s+(\d+)", self.monitor.human("info usernet")):
+                self.ports[int(theirs)] = int(ours)
+        return self.ports[port]
+
+    def sh(self, script, timeout_s=30):
+        """Runs it with the guest's shell. Returns exit status and output."""
+        p = subprocess.run(self.wrap + ["sh", "-c", script], capture_output=True, text=True,
+                           timeout=timeout_s)
+        return p.returncode, p.stdout + p.stderr
+
+    def ok(self, script, timeout_s=30):
+        status, out = self.sh(script, timeout_s)
+        equal(status, 0, "exit status of %r in the guest, which wrote %r" % (script, out))
+        return out
+
+    def start(self, lab, program, *args, **kw):
+        """A program that goes on running, as a Proc of the lab."""
+        return Proc(lab, program, self.wrap + [program] + list(args), **kw)
+
+    def server(self, lab, *options, **kw):
+        return GuestServer(lab, self, *options, **kw)
+
+    def eventually(self, script, what, timeout_s=20):
+        """Until the script's exit status is 0."""
+        end = time.monotonic() + timeout_s
+        while self.sh(script)[0]:
+            if time.monotonic() > end:
+                raise Failure("not within %g s in the guest: %s; it has %s" %
+                              (timeout_s, what, self.sh("lsmod; dmesg | tail -n 20")[1]))
+
+
+class GuestServer(Server):
+    """kdsrv in the guest, ready. It allows any target to whoever has PASSWORD."""
+
+    def __init__(self, lab, guest, *options, **kw):
+        transport = "tcp:port=%d,bind=0.0.0.0,password=%s" % (SERVER_PORT, PASSWORD)
+        super().__init__(lab, "--allow", "*", *options, transports=[transport], wrap=guest.wrap,
+                         **kw)
+        self.port = guest.port_of(SERVER_PORT)
+
+    @property
+    def where(self):
+        return super().where + ",password=" + PASSWORD
+
+
+_lab = _guest = _problem = None
+
+
+def shared(make):
+    """The guest of this test program: made by make(lab) for the first who asks. What a test
+    left running in it has ended."""
+    global _lab, _guest, _problem
+    if _problem:
+        raise _problem
+    if not _guest:
+        _lab = Lab()
+        try:
+            _guest = make(_lab)
+        except (Failure, Skip) as e:
+            _problem = e
+            raise
+    check(_guest.running(), "the guest has ended: " + _guest.out[-2000:])
+    _guest.sh("killall -9 kdsrv")
+    return _guest
+
+
+def close_shared(failed=False):
+    if _lab:
+        _lab.close(failed or _problem is not None)

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+# kdsrv in a Linux guest, on a true 8250 and on an FTDI adapter as their drivers
+# show them, with the bare-metal debuggee at the other end of the cable.
+# SPDX-License-Identifier: MIT
+import json
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import guestlab
+from kdclient import *
+from kdlib import *
+from seriallab import Line
+
+KIB = 1024
+
+
+def make(lab):
+    lines = {name: Line(lab) for name in ("uart", "ftdi")}
+    options = []
+    for name, line in lines.items():
+        options += ["-chardev", "serial,id=%s,path=%s" % (name, line.device)]
+    guest = guestlab.Guest(lab, [PROGRAMS["kdsrv"]], options + ["-serial", "chardev:uart"])
+    guest.lines = lines
+    return guest
+
+
+class Port:
+    """A serial port of the guest, the debuggee at the other end of its cable."""
+
+    def __init__(self, lab, name, boot=True):
+        self.guest = guestlab.shared(make)
+        self.line = self.guest.lines[name]
+        self.device = {"uart": "/dev/ttyS1", "ftdi": "/dev/ttyUSB0"}[name]
+        if name == "ftdi" and self.guest.sh("test -c " + self.device)[0]:
+            self.plug()
+        self.trans = "com:port=%s,baud=115200" % self.device
+        if boot:
+            self.line.machine(lab)
+
+    def plug(self):
+        self.guest.monitor.plug("usb-serial", "adapter", chardev="ftdi")
+        self.guest.eventually("test -c " + self.device, self.device + " comes")
+
+    def unplug(self):
+        self.guest.monitor.unplug("adapter")
+
+    def settings(self):
+        return self.guest.ok("stty -F %s -a 2>/dev/null" % self.device)
+
+    def is_free(self):
+        """Nobody has it open, and no lock file is left."""
+        self.guest.ok("! ls -l /proc/[0-9]*/fd | grep -q '%s$'" % self.device)
+        equal(self.guest.ok("ls /var/lock").strip(), "", "lock files")
+
+
+def client(lab, server):
+    return lab.closing(Client(server, password=guestlab.PASSWORD))
+
+
+def objects_of(kd, kind):
+    return [o for o in map(json.loads, kd.out.splitlines()) if o["type"] == kind]
+
+
+@cases(["uart", "ftdi"])
+def session(lab, name):
+    """a whole session at 115200: reads, breakpoint, step, prints, break-in, reboot, .endpsrv"""
+    port = Port(lab, name)
+    port.guest.ok("stty -F %s 19200 -echo parenb cstopb" % port.device)
+    before = port.settings()
+    server = port.guest.server(lab)
+    kd = lab.kd(server, port, "vertarget; db nt L2; bp nt+1100; g; g; t; bc *; g; .sleep 1500; "
+                ".break; k; .reboot; .break; vertarget; bl; db nt L2", "--json", wait_s=50)
+    stops = [(o["reason"], int(o["pc"], 16) & 0xFFFF) for o in objects_of(kd, "stop")]
+    equal(stops.count(("breakpoint", 0x1100)), 2, "hits in %s" % stops)
+    equal([reason for reason, _ in stops].count("step"), 1, "steps in %s" % stops)
+    check(objects_of(kd, "print"), "no prints while it ran")
+    check(objects_of(kd, "reboot"), "nobody was told of the reboot")
+    dumps = [o["values"] for o in objects_of(kd, "command") if o["command"] == "db nt L2"]
+    equal(dumps, [[0x4D, 0x5A]] * 2, "db, before and after the reboot")
+    lab.kd(server, None, ".endpsrv")
+    equal(server.wait(10), 0, "kdsrv's exit status")
+    port.is_free()
+    equal(port.settings(), before, "settings afterwards")
+
+
+@test
+def lines(lab):
+    """DTR and RTS are on during a session and as before after it; the lock file names kdsrv"""
+    port = Port(lab, "uart")
+
+    def on():
+        line = port.guest.ok("grep ^1: /proc/tty/driver/serial")
+        return {name for name in ("RTS", "DTR") if name in line}
+    equal(on(), set(), "lines before")
+    server = port.guest.server(lab)
+    c = client(lab, server).attach(port)
+    equal(on(), {"RTS", "DTR"}, "lines in a session")
+    holder = port.guest.ok("cat /proc/$(tr -d ' ' </var/lock/LCK..ttyS1)/comm").strip()
+    equal(holder, "kdsrv", "the holder of the lock file")
+    equal(c.call(END_SERVER).err, OK, "END_SERVER")
+    equal(server.wait(10), 0, "kdsrv's exit status")
+    equal(on(), set(), "lines after")
+    port.is_free()
+
+
+@cases(["uart", "ftdi"])
+def bulk(lab, name):
+    """16 KiB at 115200 are right, and no packet is damaged"""
+    port = Port(lab, name)
+    c = client(lab, port.guest.server(lab)).attach(port)
+    equal(port.line.guest_baud(), 115200, "the speed on the line")
+    s = c.stats()
+    check(c.read(s["region"], 16 * KIB) == region(0, 16 * KIB), "the contents are wrong")
+    equal(c.stats()["bad"] - s["bad"], 0, "bad packets")
+
+
+@cases(["uart", "ftdi"])
+def break_signal(lab, name):
+    """a break signal on the line does a session no harm"""
+    port = Port(lab, name)
+    c = client(lab, port.guest.server(lab)).attach(port)
+    s = c.stats()
+    for _ in range(3):
+        port.guest.monitor.human("chardev-send-break " + name)
+        check(c.read(s["region"], KIB) == region(0, KIB), "the contents are wrong")
+    number = c.send(READ, c.read_request((s["region"], 8 * KIB)))
+    port.guest.monitor.human("chardev-send-break " + name)
+    reply = c.wait_reply(number, 30)
+    check(reply.data == region(0, 8 * KIB), "contents, read during a break: %s" % reply)
+
+
+@test
+def unplugged(lab):
+    """the adapter leaves in the middle of a read and comes back: the session goes on"""
+    port = Port(lab, "ftdi")
+    c = client(lab, port.guest.server(lab)).attach(port.trans + ",reconnect")
+    s = c.stats()
+    number = c.send(READ, c.read_request((s["region"], 64 * KIB)))
+    while not c.parts.get(number):
+        c.receive(time.monotonic() + 20)
+    port.unplug()
+    why = c.wait_link(WAITING, 20)
+    matches("/dev/ttyUSB0", why, "why the link is down")
+    check(c.wait_reply(number).err != OK, "the read succeeded")
+    port.guest.eventually("test ! -e /dev/ttyUSB0", "/dev/ttyUSB0 goes")
+    port.plug()
+    c.wait_link(UP, 20)
+    c.send(BREAK)
+    c.wait_event(EV_STOPPED, 20)
+    check(c.read(s["region"], KIB) == region(0, KIB), "the contents are wrong")
+
+
+@test
+def unplugged_for_good(lab):
+    """the adapter leaves and nobody asked to wait for it: the target is gone, the server stays"""
+    port = Port(lab, "ftdi")
+    server = port.guest.server(lab)
+    c = client(lab, server).attach(port)
+    port.unplug()
+    matches("/dev/ttyUSB0", c.wait_link(LINK_GONE, 20), "why the link is down")
+    equal(c.call(CLOSE).err, OK, "CLOSE")
+    reply = c.open(port)
+    equal(reply.err, NOT_FOUND, "OPEN without the adapter: %s" % reply.text)
+    equal(c.call(END_SERVER).err, OK, "END_SERVER")
+    equal(server.wait(10), 0, "kdsrv's exit status")
+    equal(port.guest.ok("ls /var/lock").strip(), "", "lock files")
+
+
+@cases(["uart", "ftdi"])
+def wrong_baud(lab, name):
+    """the wrong baud rate: no session, no harm; the right one: a session"""
+    port = Port(lab, name, boot=False)
+    server = port.guest.server(lab)
+    c = client(lab, server)
+    reply = c.open("com:port=%s,baud=38400" % port.device)
+    equal(reply.err, OK, "OPEN: %s" % reply.text)
+    equal(port.line.guest_baud(), 38400, "the speed of our end")
+    port.line.machine(lab)
+    server.wait_text("the target sends bytes that are no KD packets: wrong baud rate", 20, "err")
+    equal([n for n in c.event_names() if n in ("90", "91")], [], "what was understood")
+    equal(c.call(CLOSE).err, OK, "CLOSE")
+    port.guest.eventually("test ! -e /var/lock/LCK..%s" % os.path.basename(port.device),
+                          "the port is free")
+    c.attach(port, timeout_s=30)
+    equal(port.line.guest_baud(), 115200, "the speed of our end")
+
+
+@test
+def impossible_baud(lab):
+    """a speed that the UART does not have is refused; the message says which it took"""
+    port = Port(lab, "uart")
+    port.guest.ok("stty -F /dev/ttyS1 57600")
+    c = client(lab, port.guest.server(lab))
+    reply = c.open("com:port=/dev/ttyS1,baud=921600")
+    equal(reply.err, INVALID, "OPEN: %s" % reply.text)
+    matches("wanted baud=921600, but the port does 57600", reply.text, "what it says")
+    port.is_free()
+
+
+if __name__ == "__main__":
+    try:
+        main(needs=("kdsrv", "kd"))
+    finally:
+        guestlab.close_shared()
