@@ -135,7 +135,7 @@ struct kdl_link {
 
 /* Alphabetical, ended by NULL. */
 extern const struct kdl_link *const kdl_links[];
-extern const struct kdl_link kdl_com;
+extern const struct kdl_link kdl_com, kdl_net;
 
 /* ---- for whoever starts runs ------------------------------------------ */
 

@@ -12,5 +12,6 @@ const struct kdl_link kdl_com = {
 
 const struct kdl_link *const kdl_links[] = {
 	&kdl_com,
+	&kdl_net,
 	NULL,
 };

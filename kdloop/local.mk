@@ -6,6 +6,11 @@ libkdloop_a_SOURCES = \
 	%D%/json.c \
 	%D%/kdloop.h \
 	%D%/links.c \
+	%D%/net.c %D%/net.h \
+	%D%/net_packet.c %D%/net_packet.h \
+	%D%/net_probe.c %D%/net_probe.h \
+	%D%/net_serve.c \
+	%D%/net_size.c \
 	%D%/options.c %D%/options.h \
 	%D%/print.c \
 	%D%/report.h \

@@ -18,6 +18,8 @@ static const char usage[] =
     "LINK is one of\n"
     "  com:port=DEVICE[,baud=N]  a serial port; modes: plug (a loopback plug is in it),\n"
     "                            peer (a null-modem cable, kdloop at the other end, too)\n"
+    "  net:port=N[,target=HOST]  a UDP path for KDNET; modes: serve (answers), probe (asks\n"
+    "                            target=, where kdloop serves the same port)\n"
     "Without --mode it only looks, and sends nothing.\n"
     "\n"
     "      --mode MODE           what to do, see above\n"

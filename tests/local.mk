@@ -11,6 +11,7 @@ include tests/drivers.mk
 include tests/kdsrv.mk
 include tests/kd.mk
 include tests/kdcap.mk
+include tests/kdloop_net.mk
 include tests/target.mk
 include tests/fuzz/local.mk
 include tests/fault/local.mk

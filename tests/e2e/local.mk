@@ -15,6 +15,7 @@ e2e_tests = \
 	%D%/test_hostile.py \
 	%D%/test_kdcap.py \
 	%D%/test_kdloop.py \
+	%D%/test_kdloop_net.py \
 	%D%/test_latency.py \
 	%D%/test_links.py \
 	%D%/test_netns.py \
