@@ -109,11 +109,15 @@ static void fell_silent(struct kds_host *h, const char *text)
 static void got_news(struct kds_host *h, enum kdn_news news, int64_t now_ms)
 {
 	switch (news) {
+	case KDN_NEWS_NONE:
+		break;
 	case KDN_NEWS_SESSION:
 		kds_host_push_note(h, KDW_NOTE, "the target calls; session keys are agreed");
+		h->taken_over = false;
 		session_began(h, now_ms);
 		break;
 	case KDN_NEWS_RESTARTED:
+		h->taken_over = false;
 		session_restarted(h, now_ms);
 		break;
 	case KDN_NEWS_TAKEN_OVER:
@@ -121,6 +125,7 @@ static void got_news(struct kds_host *h, enum kdn_news news, int64_t now_ms)
 			kds_host_push_note(h, KDW_ERROR,
 			                   "another debugger has taken the target over");
 		fell_silent(h, "another debugger has taken the target over");
+		h->taken_over = true;
 		break;
 	case KDN_NEWS_SILENT:
 		fell_silent(h,
@@ -131,7 +136,7 @@ static void got_news(struct kds_host *h, enum kdn_news news, int64_t now_ms)
 			kds_host_set_up(h, now_ms);
 		break;
 	case KDN_NEWS_REKEYED:
-	case KDN_NEWS_NONE:
+		h->taken_over = false;
 		break;
 	}
 }

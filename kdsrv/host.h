@@ -34,16 +34,16 @@ enum kds_host_event_kind {
 	KDS_EV_LOST,    /* it fell silent; text */
 	KDS_EV_STOPPED, /* payload: the state change; may repeat */
 	KDS_EV_RUNNING,
-	KDS_EV_MODULE,   /* payload: a load-symbols change, continued already */
-	KDS_EV_PRINT,    /* payload: text */
-	KDS_EV_PROMPT,   /* payload: text; max: longest answer */
-	KDS_EV_REPLY,    /* to kds_host_request. err, payload: the message,
-	                  * empty where KD does not answer; text for err */
-	KDS_EV_REBOOT,   /* text */
-	KDS_EV_NOTE,     /* text; level: enum kdw_level as in kdsrv/wire.h */
+	KDS_EV_MODULE,       /* payload: a load-symbols change, continued already */
+	KDS_EV_PRINT,        /* payload: text */
+	KDS_EV_PROMPT,       /* payload: text; max: longest answer */
+	KDS_EV_REPLY,        /* to kds_host_request. err, payload: the message,
+	                      * empty where KD does not answer; text for err */
+	KDS_EV_REBOOT,       /* text */
+	KDS_EV_NOTE,         /* text; level: enum kdw_level as in kdsrv/wire.h */
 	KDS_EV_OTHER_TARGET, /* the device's target has another name: text */
 	KDS_EV_UNNAMED,      /* it does not say any; see kdt_accept_unnamed */
-	KDS_EV_RELEASED, /* kds_host_release is done; err, text: what was left */
+	KDS_EV_RELEASED,     /* kds_host_release is done; err, text: what was left */
 };
 
 struct kds_host_event {
@@ -77,6 +77,7 @@ struct kds_host {
 	struct kds_host_config config;
 	bool up;           /* in touch, as far as anyone was told */
 	bool was_up;       /* has been in touch before */
+	bool taken_over;   /* another debugger has it */
 	bool told_running; /* RUNNING was the last that anyone was told */
 	bool aligned;      /* both sides agree on the packet ids */
 	bool settling;     /* RESET was answered; the target's packet that

@@ -8,8 +8,10 @@
 
 #define OPCODE_INT3 0xCC
 #define DR7_NEUTRAL 0x400
-/* Each break-in byte too many may stop the target once more. */
+/* Each break-in byte too many may stop the target once more, at a clock tick or
+ * two; on a serial line, behind whatever it is saying. */
 #define LINGER_MS                  250
+#define LINGER_NET_MS              50
 #define STOPS_MAX                  4
 #define BREAKPOINT_WITH_STATUS_OFF 0x20 /* in KDDEBUGGER_DATA64 */
 
@@ -170,6 +172,15 @@ static void stopped_step(struct kds_host *h, int64_t now_ms)
 	}
 }
 
+static int64_t linger_ms(struct kds_host *h)
+{
+	int64_t patience_ms = kdp_link_patience_ms(kds_host_link(h));
+
+	if (!h->stray_breaks)
+		return 0;
+	return patience_ms ? kds_host_sooner(LINGER_NET_MS + patience_ms, LINGER_MS) : LINGER_MS;
+}
+
 /* ---- replies ---------------------------------------------------------- */
 
 static void got_context(struct kds_host *h, const struct kdp_manipulate *m)
@@ -256,7 +267,7 @@ void kds_release_reply(struct kds_host *h, const struct kdp_manipulate *m, int64
 		break;
 	case REL_CONTINUE:
 		h->release = REL_LINGER;
-		h->release_linger_ms = now_ms + (h->stray_breaks ? LINGER_MS : 0);
+		h->release_linger_ms = now_ms + linger_ms(h);
 		break;
 	case REL_NONE:
 	case REL_START:
@@ -291,6 +302,10 @@ void kds_release_step(struct kds_host *h, int64_t now_ms)
 	if (now_ms >= h->release_deadline_ms) {
 		finish(h, KD_ERR_TIMEOUT,
 		       "the target did not answer in time; it may be stopped, or hold breakpoints");
+		return;
+	}
+	if (h->taken_over) {
+		finish(h, KD_ERR_GONE, "another debugger has the target");
 		return;
 	}
 	if (h->req_phase != KDS_REQ_NONE)

@@ -173,6 +173,8 @@ def takeover(lab):
     matches("another debugger", said, "what the first host is told")
     figure("the first host says: " + said)
     equal(d.read(d.base, 2), b"MZ", "memory, later")
+    matches("another debugger", c.ok(CLOSE).text, "what the first host's CLOSE says")
+    equal(d.read(d.base, 2), b"MZ", "memory, after the first host let go")
 
 
 @test

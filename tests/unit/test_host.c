@@ -951,6 +951,33 @@ static void release_waits_for_a_stray_break(void **state)
 	free(r);
 }
 
+static void release_waits_shorter_where_answers_are_quick(void **state)
+{
+	struct kdp_link_rules quick = kdp_rules_com;
+	struct rig *r = rig_new(true);
+
+	(void)state;
+	quick.host_ack_min_ms = 5;
+	r->h.kdt.link.rules = &quick;
+	r->deaf = true;
+	advance(r, 400);
+	assert_int_equal(r->breaks, 1);
+	r->deaf = false;
+	target_stops(r, KDP_EXC_BREAKPOINT, true, BASE + 0x80);
+	advance(r, 50);
+	for (int i = 0; i < 5; i++) {
+		request(r, KDP_GET_VERSION);
+		settle(r);
+	}
+	kds_host_release(&r->h, false, 3000, r->now_ms);
+	advance(r, 40);
+	assert_false(r->stopped);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 0);
+	advance(r, 60);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 1);
+	free(r);
+}
+
 static void release_takes_breakpoints_out(void **state)
 {
 	struct rig *r = rig_stopped();
@@ -1066,6 +1093,57 @@ static void release_is_bounded(void **state)
 	free(r);
 }
 
+/* With breakpoints in it, and stopped: neither is ours any more. */
+static void release_of_a_target_taken_over_is_at_once(void **state)
+{
+	struct rig *r = rig_stopped();
+
+	(void)state;
+	request(r, KDP_WRITE_BREAKPOINT);
+	settle(r);
+	kdp_link_note(kdt_link(&r->h.kdt), KDN_NEWS_TAKEN_OVER);
+	r->cut = true;
+	settle(r);
+	assert_int_equal(count(r, KDS_EV_LOST), 1);
+	kds_host_release(&r->h, false, 3000, r->now_ms);
+	settle(r);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 1);
+	assert_string_equal(r->last_text, "another debugger has the target");
+	free(r);
+}
+
+static void takeover_ends_a_release(void **state)
+{
+	struct rig *r = rig_stopped();
+
+	(void)state;
+	r->cut = true;
+	kds_host_release(&r->h, false, 3000, r->now_ms);
+	advance(r, 500);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 0);
+	kdp_link_note(kdt_link(&r->h.kdt), KDN_NEWS_TAKEN_OVER);
+	settle(r);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 1);
+	free(r);
+}
+
+/* It was taken back: it answers, and is let go as any other. */
+static void release_after_a_takeover_was_undone(void **state)
+{
+	struct rig *r = rig_stopped();
+
+	(void)state;
+	kdp_link_note(kdt_link(&r->h.kdt), KDN_NEWS_TAKEN_OVER);
+	settle(r);
+	kdp_link_note(kdt_link(&r->h.kdt), KDN_NEWS_REKEYED);
+	settle(r);
+	kds_host_release(&r->h, false, 3000, r->now_ms);
+	advance(r, 500);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 1);
+	assert_false(r->stopped);
+	free(r);
+}
+
 static void release_answers_a_prompt(void **state)
 {
 	struct rig *r = rig_new(false);
@@ -1131,6 +1209,7 @@ int main(void)
 		cmocka_unit_test(reset_button_is_told),
 		cmocka_unit_test(release_steps_over_a_hard_breakpoint),
 		cmocka_unit_test(release_waits_for_a_stray_break),
+		cmocka_unit_test(release_waits_shorter_where_answers_are_quick),
 		cmocka_unit_test(release_takes_breakpoints_out),
 		cmocka_unit_test(release_leaves_a_bugcheck),
 		cmocka_unit_test(release_is_not_fooled_by_a_register),
@@ -1138,6 +1217,9 @@ int main(void)
 		cmocka_unit_test(release_passes_a_first_chance_exception_on),
 		cmocka_unit_test(release_can_leave_it_stopped),
 		cmocka_unit_test(release_is_bounded),
+		cmocka_unit_test(release_of_a_target_taken_over_is_at_once),
+		cmocka_unit_test(takeover_ends_a_release),
+		cmocka_unit_test(release_after_a_takeover_was_undone),
 		cmocka_unit_test(release_answers_a_prompt),
 		cmocka_unit_test(release_of_a_running_target_is_at_once),
 	};
