@@ -168,6 +168,7 @@ static void got_load(struct kds_host *h, const struct kdp_state_change *sc, stru
 {
 	if (kdp_load_symbols_is_session_end(&sc->load)) {
 		kds_host_rebooted(h, "it says that it shuts down or reboots");
+		kdt_expect_restart(&h->kdt, now_ms);
 		continue_from_load(h, now_ms);
 		return;
 	}
@@ -255,8 +256,10 @@ void kds_host_resume_done(struct kds_host *h, int64_t now_ms)
 {
 	const struct kdp_api_info *info = kdp_api_info(h->req_api);
 
-	if (h->req_api == KDP_REBOOT)
+	if (h->req_api == KDP_REBOOT) {
 		h->expect_reboot = true;
+		kdt_expect_restart(&h->kdt, now_ms);
+	}
 	if (info && info->resumes)
 		kds_host_set_running(h, now_ms);
 	kds_host_end_request(h, KD_OK, kdp_span(NULL, 0), NULL, now_ms);

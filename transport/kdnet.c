@@ -103,8 +103,16 @@ static void heard(struct kdn *n, int64_t now_ms)
 	if (n->silent)
 		tell(n, KDN_NEWS_HEARD);
 	n->silent = false;
-	if (n->confirmed)
+	if (n->confirmed && now_ms >= n->restart_until_ms)
 		n->host_poke_ms = KDP_NEVER;
+}
+
+void kdn_expect_restart(struct kdn *n, int64_t now_ms)
+{
+	if (!n->host_pokes || !n->confirmed)
+		return;
+	n->host_poke_ms = now_ms + KDN_HOST_POKE_MS;
+	n->restart_until_ms = now_ms + KDN_RESTART_MS;
 }
 
 /* ---- host: pokes ------------------------------------------------------ */
@@ -223,6 +231,7 @@ static void switch_keys(struct kdn *n)
 	n->confirmed = true;
 	n->tx_seq = n->rx_seq = 0;
 	n->send_host_poke = false;
+	n->restart_until_ms = 0;
 }
 
 static int host_open_data(struct kdn *n, struct kdn_datagram *d, struct kdp_span in)
@@ -443,12 +452,19 @@ long kdn_next_datagram(struct kdn *n, uint8_t *out, size_t cap)
 
 /* ---- time ------------------------------------------------------------- */
 
+/* Whether a poke that does not come will be asked for. */
+static bool asks_for_pokes(const struct kdn *n)
+{
+	return n->host_pokes && n->host_poke_ms == KDP_NEVER;
+}
+
 int64_t kdn_deadline(const struct kdn *n)
 {
 	int64_t due = n->role == KDP_TARGET ? n->poke_ms : n->host_poke_ms;
+	int64_t patience_ms = asks_for_pokes(n) ? KDN_MISSED_MS : KDN_SILENT_MS;
 
-	if (n->role == KDP_HOST && n->confirmed && !n->silent && n->heard_ms + KDN_SILENT_MS < due)
-		due = n->heard_ms + KDN_SILENT_MS;
+	if (n->role == KDP_HOST && n->confirmed && !n->silent && n->heard_ms + patience_ms < due)
+		due = n->heard_ms + patience_ms;
 	return due;
 }
 
@@ -462,13 +478,13 @@ void kdn_tick(struct kdn *n, int64_t now_ms)
 		    !kdn_address_is_zero(&n->configured_host) || kdn_crypto_has_session(n->now);
 		n->poke_ms = now_ms + n->poke_every_ms;
 	}
+	/* It may be another boot, which has not heard of us. */
+	if (n->confirmed && asks_for_pokes(n) && now_ms - n->heard_ms >= KDN_MISSED_MS)
+		n->host_poke_ms = now_ms;
 	if (n->role == KDP_HOST && n->confirmed && !n->silent &&
 	    now_ms - n->heard_ms >= KDN_SILENT_MS) {
 		n->silent = true;
 		tell(n, KDN_NEWS_SILENT);
-		/* It may be another boot, which has not heard of us. */
-		if (n->host_pokes)
-			n->host_poke_ms = now_ms;
 	}
 	if (n->role == KDP_HOST && now_ms >= n->host_poke_ms) {
 		n->send_host_poke = true;

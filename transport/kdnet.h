@@ -14,7 +14,9 @@
 
 #define KDN_POKE_MS      3000  /* a target pokes so often, for ever */
 #define KDN_HOST_POKE_MS 500   /* a host that asks for a poke repeats it */
+#define KDN_MISSED_MS    4000  /* one poke missed: ask for one */
 #define KDN_SILENT_MS    10000 /* three pokes missed */
+#define KDN_RESTART_MS   60000 /* so long a restart that was announced is awaited */
 #define KDN_PING_LEN     12
 /* For bulk data. Larger packets have been seen, but this is the most that every
  * version of Windows sends, and it fits any path. */
@@ -83,7 +85,7 @@ struct kdn {
 	unsigned denied_in_row; /* data under no key that we have ... */
 	int64_t data_ms;        /* ... and when some came under ours */
 	uint8_t response[KDN_RESPONSE_LEN];
-	int64_t host_poke_ms;
+	int64_t host_poke_ms, restart_until_ms;
 
 	/* Target. */
 	struct kdn_address target, configured_host, current_host;
@@ -117,6 +119,9 @@ bool kdn_authentic(const struct kdn *n);
 /* Target: who its pokes name as current host; call it after kdn_authentic. */
 void kdn_set_current_host(struct kdn *n, const struct kdn_address *host);
 enum kdn_news kdn_next_news(struct kdn *n);
+/* Host: another boot of the target is due. One that knows no host waits to be
+ * asked, so it is, until it comes. */
+void kdn_expect_restart(struct kdn *n, int64_t now_ms);
 
 /* True when bodies can be sent. */
 bool kdn_ready(const struct kdn *n);

@@ -80,6 +80,12 @@ bool kdt_adopt(const struct kdt *t)
 	return !t->usb && t->net && kdn_authentic(t->net);
 }
 
+void kdt_expect_restart(struct kdt *t, int64_t now_ms)
+{
+	if (t->net)
+		kdn_expect_restart(t->net, now_ms);
+}
+
 void kdt_replug(struct kdt *t, int64_t now_ms)
 {
 	if (t->carrier->replug)

@@ -101,6 +101,9 @@ const char *kdt_diagnose(const struct kdt *t);
  * adopt): it was authentic and no replay. False except for kdt_kdnet. */
 bool kdt_adopt(const struct kdt *t);
 
+/* Host: another boot of the target is due; see kdn_expect_restart. */
+void kdt_expect_restart(struct kdt *t, int64_t now_ms);
+
 /* ---- media whose devices come and go ---------------------------------- */
 
 /* The device left, and one is there again: the same target, another boot of it,

@@ -186,8 +186,11 @@ def unconfigured(lab):
     c = lab.closing(Client(net.server(host)))
     c.attach(target.trans + ",target=" + machine.address)
     c.manipulate(0x313B)
+    timer = Timer()
     c.wait_event(EV_REBOOT)
     c.wait_event(EV_STOPPED, 30)
+    timer.lap("back after a reboot")
+    figure(str(timer))
 
 
 @test

@@ -462,7 +462,7 @@ static void test_takeover_by_host_poke(void **state)
 	d = accept_response(&target, &d, &host_b);
 	takes(&other, &d);
 	says(&other, KDN_NEWS_SESSION);
-	assert_int_equal(kdn_deadline(&other), now + KDN_SILENT_MS);
+	assert_int_equal(kdn_deadline(&other), now + KDN_MISSED_MS);
 	d = poke_of(&target);
 	takes(&host, &d);
 	says(&host, KDN_NEWS_TAKEN_OVER);
@@ -651,13 +651,98 @@ static void test_host_pokes(void **state)
 	kdn_tick(&host, now);
 	quiet(&host);
 	/* The target may have rebooted, and know no host at all. */
-	now += KDN_SILENT_MS;
-	kdn_tick(&host, now);
-	says(&host, KDN_NEWS_SILENT);
+	now = host.heard_ms + KDN_MISSED_MS;
+	assert_int_equal(kdn_deadline(&host), now);
 	kdn_tick(&host, now);
 	must_own(&host, 38);
 	d = body(&target, "I am well");
 	gets(&host, &d, "I am well");
+	assert_int_equal(kdn_deadline(&host), now + KDN_MISSED_MS);
+	now += KDN_MISSED_MS;
+	kdn_tick(&host, now);
+	must_own(&host, 38);
+	now = host.heard_ms + KDN_SILENT_MS;
+	kdn_tick(&host, now);
+	says(&host, KDN_NEWS_SILENT);
+	must_own(&host, 38);
+}
+
+/* One that knows no host and is asked for a poke. */
+static void connect_by_host_poke(void)
+{
+	struct packet d;
+
+	now = kdn_deadline(&host);
+	kdn_tick(&host, now);
+	d = must_own(&host, 38);
+	takes(&target, &d);
+	d = must_own(&target, 374);
+	d = response_to(&host, &d);
+	d = accept_response(&target, &d, &host_a);
+	takes(&host, &d);
+}
+
+static void test_announced_restart(void **state)
+{
+	struct packet d;
+
+	(void)state;
+	kdn_free(&host);
+	init_host(&host, true);
+	connect_by_host_poke();
+	says(&host, KDN_NEWS_SESSION);
+	kdn_expect_restart(&host, now);
+	assert_int_equal(kdn_deadline(&host), now + KDN_HOST_POKE_MS);
+	/* The old boot has still something to say, and is asked, too. */
+	d = body(&target, "bye");
+	gets(&host, &d, "bye");
+	now += KDN_HOST_POKE_MS;
+	kdn_tick(&host, now);
+	d = must_own(&host, 38);
+	takes(&target, &d);
+	d = must_own(&target, 374);
+	takes(&host, &d);
+	quiet(&host);
+	assert_int_equal(kdn_deadline(&host), now + KDN_HOST_POKE_MS);
+	assert_int_equal(kdn_restart(&target, now), KD_OK);
+	connect_by_host_poke();
+	says(&host, KDN_NEWS_RESTARTED);
+	both_ways();
+	assert_int_equal(kdn_deadline(&host), now + KDN_MISSED_MS);
+}
+
+/* The same boot goes on: it is not asked for ever. */
+static void test_announced_restart_does_not_happen(void **state)
+{
+	int64_t until;
+	struct packet d;
+
+	(void)state;
+	kdn_free(&host);
+	init_host(&host, true);
+	connect_by_host_poke();
+	says(&host, KDN_NEWS_SESSION);
+	kdn_expect_restart(&host, now);
+	until = now + KDN_RESTART_MS;
+	while (now < until) {
+		d = body(&target, "still here");
+		gets(&host, &d, "still here");
+		assert_int_equal(kdn_deadline(&host), now + KDN_HOST_POKE_MS);
+		now = kdn_deadline(&host);
+		kdn_tick(&host, now);
+		must_own(&host, 38);
+	}
+	d = body(&target, "still here");
+	gets(&host, &d, "still here");
+	assert_int_equal(kdn_deadline(&host), now + KDN_MISSED_MS);
+}
+
+/* A host that does not ask by itself waits for the target's call. */
+static void test_announced_restart_of_a_caller(void **state)
+{
+	(void)state;
+	connect_both();
+	kdn_expect_restart(&host, now);
 	assert_int_equal(kdn_deadline(&host), now + KDN_SILENT_MS);
 }
 
@@ -912,6 +997,9 @@ int main(void)
 		SESSION_TEST(test_short_pokes),
 		SESSION_TEST(test_unknown_versions),
 		SESSION_TEST(test_host_pokes),
+		SESSION_TEST(test_announced_restart),
+		SESSION_TEST(test_announced_restart_does_not_happen),
+		SESSION_TEST(test_announced_restart_of_a_caller),
 		SESSION_TEST(test_target_takes_answers_to_two_pokes),
 		SESSION_TEST(test_target_refuses_other_boots),
 		SESSION_TEST(test_target_refuses_bad_responses),
