@@ -11,7 +11,8 @@ libdrivers_a_SOURCES = \
 	%D%/lock.c %D%/lock.h \
 	%D%/pcapng.c %D%/pcapng.h \
 	%D%/table.c \
-	%D%/usb_list.h
+	%D%/usb_list.h \
+	%D%/usbmon.c %D%/usbmon.h
 if DRIVER_SERIAL
 libdrivers_a_SOURCES += \
 	%D%/serial.c %D%/serial.h %D%/serial_internal.h \

@@ -42,6 +42,9 @@ bool kcap_clear_of_event(struct kdt_record *out, const struct kcap_event *e, uin
 	case KCAP_DAMAGED:
 	case KCAP_NOISE:
 	case KCAP_CUT_OFF:
+	case KCAP_USB_QUESTION:
+	case KCAP_USB_NAME:
+	case KCAP_USB_FAILED:
 	case KCAP_KINDS:
 		return false;
 	case KCAP_POKE:

@@ -445,6 +445,9 @@ size_t kcap_fields(struct kcap_field out[KCAP_MAX_FIELDS], const struct kcap_eve
 	case KCAP_KD_DATA:
 		message_fields(&l, e);
 		break;
+	case KCAP_USB_NAME:
+		add_bytes(&l, "name", KCAP_TEXT, e->body);
+		break;
 	case KCAP_UNNAMED:
 		add_bytes(&l, "body", KCAP_BYTES, e->has_kd ? e->kd.payload : e->body);
 		break;
@@ -457,6 +460,8 @@ size_t kcap_fields(struct kcap_field out[KCAP_MAX_FIELDS], const struct kcap_eve
 	case KCAP_DAMAGED:
 	case KCAP_NOISE:
 	case KCAP_CUT_OFF:
+	case KCAP_USB_QUESTION:
+	case KCAP_USB_FAILED:
 	case KCAP_KINDS:
 		break;
 	}

@@ -129,7 +129,7 @@ void kcap_print_json(FILE *out, const struct kcap_event *e)
 	fprintf(out, "{\"frame\":%" PRIu64 ",\"time\":%" PRId64 ".%09" PRId64 ",\"dir\":%s",
 	        e->frame, ns / 1000000000, ns % 1000000000, senders[e->sender]);
 	if (e->stream)
-		fputs(",\"channel\":\"stream\",\"seq\":null", out);
+		fprintf(out, ",\"channel\":\"%s\",\"seq\":null", e->usb ? "usb" : "stream");
 	else
 		put_kdnet(out, e);
 	put_message(out, e);

@@ -281,12 +281,21 @@ void kcap_kd_new_host(struct kcap_link *l)
 const char *kcap_type_name(const struct kcap_event *e)
 {
 	static const char *const names[KCAP_KINDS] = {
-		[KCAP_POKE] = "poke",           [KCAP_RESPONSE] = "response",
-		[KCAP_HOST_POKE] = "host-poke", [KCAP_PING] = "ping",
-		[KCAP_BREAK_IN] = "break-in",   [KCAP_SEALED] = "sealed",
-		[KCAP_MALFORMED] = "malformed", [KCAP_PLAIN_HELLO] = "hello",
-		[KCAP_DAMAGED] = "damaged",     [KCAP_NOISE] = "noise",
-		[KCAP_CUT_OFF] = "cut-off",     [KCAP_UNNAMED] = "unknown",
+		[KCAP_POKE] = "poke",
+		[KCAP_RESPONSE] = "response",
+		[KCAP_HOST_POKE] = "host-poke",
+		[KCAP_PING] = "ping",
+		[KCAP_BREAK_IN] = "break-in",
+		[KCAP_SEALED] = "sealed",
+		[KCAP_MALFORMED] = "malformed",
+		[KCAP_PLAIN_HELLO] = "hello",
+		[KCAP_DAMAGED] = "damaged",
+		[KCAP_NOISE] = "noise",
+		[KCAP_CUT_OFF] = "cut-off",
+		[KCAP_UNNAMED] = "unknown",
+		[KCAP_USB_QUESTION] = "name-question",
+		[KCAP_USB_NAME] = "name",
+		[KCAP_USB_FAILED] = "failed-transfer",
 	};
 	const char *type;
 

@@ -41,6 +41,7 @@ void kcap_session_free(struct kcap_session *s)
 	for (size_t i = 0; i < s->nlinks; i++)
 		link_free(s->links[i]);
 	kcap_stream_free(s);
+	kcap_usb_free(s);
 	OPENSSL_cleanse(s->keys, sizeof(s->keys));
 	OPENSSL_cleanse(s->plain, sizeof(s->plain));
 	free(s);

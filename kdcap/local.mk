@@ -14,9 +14,10 @@ libkdcap_a_SOURCES = \
 	%D%/session.c %D%/session.h %D%/session_internal.h \
 	%D%/stats.c %D%/stats.h \
 	%D%/stream.c \
-	%D%/text.c %D%/text.h
+	%D%/text.c %D%/text.h \
+	%D%/usb.c
 libkdcap_a_CFLAGS = $(AM_CFLAGS) $(CRYPTO_CFLAGS)
-KDCAP_LIBS = libkdcap.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
+KDCAP_LIBS = libkdcap.a libdrivers.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 
 bin_PROGRAMS += kdcap/kdcap
 kdcap_kdcap_SOURCES = \

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "drivers/usbmon.h"
+
 #define ETHER_IPV4     0x0800
 #define ETHER_IPV6     0x86DD
 #define IP_TCP         6
@@ -218,6 +220,8 @@ bool kcap_linktype_is_known(int linktype)
 	case KCAP_LINK_LOOP:
 	case KCAP_LINK_SLL:
 	case KCAP_LINK_CLEAR:
+	case KCAP_LINK_USB_OLD:
+	case KCAP_LINK_USB:
 	case KCAP_LINK_IPV4:
 	case KCAP_LINK_IPV6:
 	case KCAP_LINK_SLL2:
@@ -260,6 +264,13 @@ void kcap_packet_decode(struct kcap_packet *out, int linktype, struct kdp_span f
 	case KCAP_LINK_IPV4:
 	case KCAP_LINK_IPV6:
 		decode_ip(out, frame, snapped);
+		return;
+	case KCAP_LINK_USB_OLD:
+	case KCAP_LINK_USB:
+		if (!kdd_usbmon_decode(&out->usb, linktype, frame))
+			return;
+		out->proto = KCAP_USB;
+		out->payload = kdp_span(out->usb.data, out->usb.data_len);
 		return;
 	case KCAP_LINK_CLEAR:
 		out->proto = KCAP_CLEAR;

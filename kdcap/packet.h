@@ -1,10 +1,11 @@
 /* Captured frames down to the payload: link layer, IPv4 and IPv6, UDP and
- * TCP. Pure: bytes in, a plain struct out.
+ * TCP, bulk transfers of USB. Pure: bytes in, a plain struct out.
  * SPDX-License-Identifier: MIT
  */
 #ifndef KDCAP_PACKET_H
 #define KDCAP_PACKET_H
 
+#include "drivers/driver.h"
 #include "transport/kdnet_crypto.h"
 
 /* Link types, numbered as pcap files number them. */
@@ -15,6 +16,8 @@ enum kcap_linktype {
 	KCAP_LINK_LOOP = 108,
 	KCAP_LINK_SLL = 113,   /* Linux "cooked", version 1 */
 	KCAP_LINK_CLEAR = 147, /* USER0: our own, see transport/record.h */
+	KCAP_LINK_USB_OLD = 189, /* usbmon, see drivers/usbmon.h */
+	KCAP_LINK_USB = 220,
 	KCAP_LINK_IPV4 = 228,
 	KCAP_LINK_IPV6 = 229,
 	KCAP_LINK_SLL2 = 276,
@@ -26,6 +29,7 @@ enum kcap_proto {
 	KCAP_TCP,
 	KCAP_CLEAR,      /* payload is a record of link type 147 */
 	KCAP_FRAGMENTED, /* a piece of a larger IP packet */
+	KCAP_USB,        /* a step of a bulk transfer: usb, payload its bytes */
 	KCAP_SNAPPED,    /* longer on the wire than in the capture */
 };
 
@@ -40,6 +44,7 @@ struct kcap_packet {
 	struct kdp_span payload; /* points into the frame */
 	uint32_t tcp_seq;
 	uint8_t tcp_flags;
+	struct kdd_usb_step usb;
 };
 
 bool kcap_linktype_is_known(int linktype);

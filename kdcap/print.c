@@ -25,6 +25,8 @@ static const char *event_colour(const struct kcap_event *e)
 	case KCAP_PING:
 	case KCAP_HOST_POKE:
 	case KCAP_KD_CONTROL:
+	case KCAP_USB_QUESTION:
+	case KCAP_USB_NAME:
 		return DIM;
 	case KCAP_RESPONSE:
 	case KCAP_BREAK_IN:
@@ -42,6 +44,7 @@ static const char *event_colour(const struct kcap_event *e)
 	case KCAP_DAMAGED:
 	case KCAP_NOISE:
 	case KCAP_CUT_OFF:
+	case KCAP_USB_FAILED:
 		return RED;
 	case KCAP_KINDS:
 		break;
@@ -269,7 +272,7 @@ static void unread_summary(FILE *out, const struct kcap_event *e)
 static void summary(FILE *out, const struct kcap_event *e)
 {
 	if (e->kind != KCAP_HOST_POKE && e->kind != KCAP_PING && e->kind != KCAP_BREAK_IN &&
-	    e->kind != KCAP_KD_CONTROL)
+	    e->kind != KCAP_KD_CONTROL && e->kind != KCAP_USB_QUESTION)
 		fputs("  ", out);
 	switch (e->kind) {
 	case KCAP_POKE:
@@ -284,18 +287,23 @@ static void summary(FILE *out, const struct kcap_event *e)
 	case KCAP_UNNAMED:
 		fputs(e->why, out);
 		break;
+	case KCAP_USB_NAME:
+		kcap_put_text(out, e->body, LINE_TEXT);
+		break;
 	case KCAP_SEALED:
 	case KCAP_MALFORMED:
 	case KCAP_PLAIN_HELLO:
 	case KCAP_DAMAGED:
 	case KCAP_NOISE:
 	case KCAP_CUT_OFF:
+	case KCAP_USB_FAILED:
 		unread_summary(out, e);
 		break;
 	case KCAP_HOST_POKE:
 	case KCAP_PING:
 	case KCAP_BREAK_IN:
 	case KCAP_KD_CONTROL:
+	case KCAP_USB_QUESTION:
 	case KCAP_KINDS:
 		break;
 	}

@@ -230,8 +230,9 @@ static int read_packets(struct run *r)
 static int open_live(struct run *r, char *error, size_t cap)
 {
 	const struct kcap_options *o = r->o;
-	int err = kdd_capture_open_live(&r->capture, o->interface, o->bpf ? o->bpf : LIVE_FILTER,
-	                                error, cap);
+	bool usb = !strncmp(o->interface, "usbmon", 6); /* has no filters */
+	const char *bpf = o->bpf || usb ? o->bpf : LIVE_FILTER;
+	int err = kdd_capture_open_live(&r->capture, o->interface, bpf, error, cap);
 
 	/* Not every interface can have VLAN tags. */
 	if (err == KD_ERR_INVALID && !o->bpf)
@@ -256,8 +257,8 @@ static int open_capture(struct run *r)
 	}
 	if (!kcap_linktype_is_known(kdd_capture_linktype(r->capture))) {
 		fprintf(stderr,
-		        "kdcap: %s: link type %d (%s) is not one that carries IP here; known are "
-		        "Ethernet, Linux cooked, raw IP, loopback, and kdcap's own (147)\n",
+		        "kdcap: %s: link type %d (%s) is not one that carries KD here; known are "
+		        "Ethernet, Linux cooked, raw IP, loopback, usbmon, and kdcap's own (147)\n",
 		        o->interface ? o->interface : o->read, kdd_capture_linktype(r->capture),
 		        kdd_capture_linktype_name(r->capture));
 		return KCAP_EXIT_FAILED;

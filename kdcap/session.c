@@ -501,18 +501,29 @@ static bool knows_host(const struct kcap_session *s, const struct kdn_address *a
 	return false;
 }
 
-bool kcap_feed(struct kcap_session *s, const struct kcap_packet *p)
+static struct kcap_event *start_event(struct kcap_session *s, const struct kcap_packet *p)
 {
-	struct kcap_event *e = &s->event;
-
 	s->packet = *p;
 	s->has_event = false;
+	s->event = (struct kcap_event){ .frame = p->frame,
+		                        .time_ns = p->time_ns,
+		                        .sender = KCAP_NOBODY_KNOWS,
+		                        .src = p->src,
+		                        .dst = p->dst };
+	return &s->event;
+}
+
+bool kcap_datagram_feed(struct kcap_session *s, const struct kcap_packet *p)
+{
+	return udp(s, start_event(s, p));
+}
+
+bool kcap_feed(struct kcap_session *s, const struct kcap_packet *p)
+{
+	struct kcap_event *e = start_event(s, p);
+
 	s->flow = NULL;
-	*e = (struct kcap_event){ .frame = p->frame,
-		                  .time_ns = p->time_ns,
-		                  .sender = KCAP_NOBODY_KNOWS,
-		                  .src = p->src,
-		                  .dst = p->dst };
+	s->transfer = kdp_span(NULL, 0);
 	switch (p->proto) {
 	case KCAP_UDP:
 		return udp(s, e);
@@ -520,6 +531,8 @@ bool kcap_feed(struct kcap_session *s, const struct kcap_packet *p)
 		return kcap_stream_feed(s, &s->packet);
 	case KCAP_CLEAR:
 		return clear_record(s, e);
+	case KCAP_USB:
+		return kcap_usb_feed(s);
 	case KCAP_FRAGMENTED:
 		if (!has_magic(p->payload, "MDBG") && !knows_host(s, &p->src) &&
 		    !knows_host(s, &p->dst))
@@ -542,5 +555,5 @@ bool kcap_next(struct kcap_session *s, struct kcap_event *e)
 		*e = s->event;
 		return true;
 	}
-	return kcap_stream_next(s, e);
+	return kcap_usb_next(s, e) || kcap_stream_next(s, e);
 }

@@ -9,8 +9,8 @@
  * response that it sees and uses whichever opens a datagram, so that lost and
  * rejected responses, takeovers and restarts of the target need no special
  * care. KD over TCP, or any byte stream: joins the pieces and looks for
- * packets. Memory is bounded whatever is fed.
- * SPDX-License-Identifier: MIT
+ * packets. USB debug cables: finds the debuggees among a bus's devices. Memory is bounded whatever
+ * is fed. SPDX-License-Identifier: MIT
  */
 #ifndef KDCAP_SESSION_H
 #define KDCAP_SESSION_H
@@ -28,15 +28,18 @@ enum kcap_kind {
 	KCAP_HOST_POKE, /* asks for a poke */
 	KCAP_PING,
 	KCAP_BREAK_IN,
-	KCAP_KD_CONTROL,  /* ACKNOWLEDGE, RESEND, RESET */
-	KCAP_KD_DATA,     /* a message, decoded */
-	KCAP_UNNAMED,     /* opens, but is nothing that we know: why */
-	KCAP_SEALED,      /* KDNET that cannot be opened: why */
-	KCAP_MALFORMED,   /* has the magic, cannot be a datagram: why */
-	KCAP_PLAIN_HELLO, /* "GBDM": sent unencrypted by some hosts */
-	KCAP_DAMAGED,     /* stream: a packet with a wrong checksum */
-	KCAP_NOISE,       /* stream: bytes outside any packet */
-	KCAP_CUT_OFF,     /* a fragment, or cut by the capture: why */
+	KCAP_KD_CONTROL,   /* ACKNOWLEDGE, RESEND, RESET */
+	KCAP_KD_DATA,      /* a message, decoded */
+	KCAP_USB_QUESTION, /* "NAME?" */
+	KCAP_USB_NAME,     /* "NAME=": body is the name */
+	KCAP_UNNAMED,      /* opens, but is nothing that we know: why */
+	KCAP_SEALED,       /* KDNET that cannot be opened: why */
+	KCAP_MALFORMED,    /* has the magic, cannot be a datagram: why */
+	KCAP_PLAIN_HELLO,  /* "GBDM": sent unencrypted by some hosts */
+	KCAP_DAMAGED,      /* stream: a packet with a wrong checksum */
+	KCAP_NOISE,        /* stream: bytes outside any packet */
+	KCAP_CUT_OFF,      /* a fragment, or cut by the capture: why */
+	KCAP_USB_FAILED,   /* a transfer that ended in an error: why */
 	KCAP_KINDS,
 };
 
@@ -60,7 +63,8 @@ struct kcap_event {
 	enum kcap_sender sender;
 	unsigned link;  /* counted from 1; 0: belongs to no link */
 	unsigned flags; /* enum kcap_flag */
-	bool stream;    /* came over a byte stream, not KDNET */
+	bool stream;    /* came over a byte stream or KDUSB, not KDNET */
+	bool usb;       /* came in a USB transfer */
 	struct kdn_address src, dst;
 	size_t wire_len; /* UDP payload, or the KD packet in a stream */
 	/* KDNET */

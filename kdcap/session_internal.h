@@ -7,6 +7,7 @@
 #define KCAP_MAX_LINKS  256
 #define KCAP_MAX_EPOCHS 8
 #define KCAP_MAX_FLOWS  128
+#define KCAP_MAX_USBS   32
 
 /* Numbers already seen: the last one and a window behind it. */
 struct kcap_seq {
@@ -102,12 +103,16 @@ struct kcap_session {
 	unsigned last_number;
 	struct kcap_flow *flows[KCAP_MAX_FLOWS];
 	size_t nflows;
+	struct kcap_usb *usbs[KCAP_MAX_USBS];
+	size_t nusbs;
 	/* What is being pulled. */
 	struct kcap_packet packet;
 	struct kcap_event event;
 	bool has_event;
 	struct kcap_flow *flow;
 	int end;
+	struct kcap_usb *usb;     /* whose transfer is, NULL: EEM */
+	struct kdp_span transfer; /* what is left of it */
 	bool finishing;
 	size_t finish_flow;
 	int error;
@@ -133,6 +138,14 @@ void kcap_kd_packet(struct kcap_link *l, struct kcap_event *e);
 void kcap_kd_break_in(struct kcap_link *l, struct kcap_event *e);
 /* Another host begins: its ids start over, and nothing is pending. */
 void kcap_kd_new_host(struct kcap_link *l);
+
+/* session.c: a UDP datagram. False: not KDNET. Else the session's event is it. */
+bool kcap_datagram_feed(struct kcap_session *s, const struct kcap_packet *p);
+
+/* usb.c: s->packet is a step of a transfer. */
+bool kcap_usb_feed(struct kcap_session *s);
+bool kcap_usb_next(struct kcap_session *s, struct kcap_event *e);
+void kcap_usb_free(struct kcap_session *s);
 
 /* stream.c */
 bool kcap_stream_feed(struct kcap_session *s, const struct kcap_packet *p);

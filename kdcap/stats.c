@@ -59,6 +59,7 @@ enum counter {
 	UNNAMED,
 	DAMAGED,
 	NOISE_BYTES,
+	FAILED_TRANSFERS,
 	GAPS,
 	MISSING,
 	MISSED_POKES,
@@ -85,6 +86,7 @@ static const struct {
 	[UNNAMED] = { "unknown messages", "unknown" },
 	[DAMAGED] = { "damaged packets", "damaged" },
 	[NOISE_BYTES] = { "bytes outside packets", "noise_bytes" },
+	[FAILED_TRANSFERS] = { "failed USB transfers", "failed_transfers" },
 	[GAPS] = { "gaps", "gaps" },
 	[MISSING] = { "datagrams missing", "missing" },
 	[MISSED_POKES] = { "pokes missing", "missed_pokes" },
@@ -349,9 +351,14 @@ static void count_kind(struct link *l, const struct kcap_event *e)
 	case KCAP_NOISE:
 		l->counters[NOISE_BYTES] += e->wire_len;
 		break;
+	case KCAP_USB_FAILED:
+		l->counters[FAILED_TRANSFERS]++;
+		break;
 	case KCAP_MALFORMED:
 	case KCAP_PLAIN_HELLO:
 	case KCAP_CUT_OFF:
+	case KCAP_USB_QUESTION:
+	case KCAP_USB_NAME:
 	case KCAP_KINDS:
 		break;
 	}

@@ -226,6 +226,7 @@ void kcap_stream_chunk(struct kcap_session *s, const struct kcap_packet *p, enum
 void kcap_finish(struct kcap_session *s)
 {
 	s->finishing = true;
+	s->transfer = kdp_span(NULL, 0);
 	s->packet.payload = kdp_span(NULL, 0); /* it is the caller's, and gone */
 	s->finish_flow = 0;
 	s->flow = s->nflows ? s->flows[0] : NULL;

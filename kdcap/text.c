@@ -7,9 +7,14 @@
 const char *kcap_endpoint(char buf[KCAP_ENDPOINT_TEXT], const uint8_t ip[16], uint16_t port)
 {
 	static const uint8_t mapped[12] = { [10] = 0xFF, [11] = 0xFF };
+	static const uint8_t no_device[12] = { 'u', 's', 'b' };
 	char text[INET6_ADDRSTRLEN] = "?";
 
-	if (!memcmp(ip, mapped, sizeof(mapped))) {
+	if (!memcmp(ip, no_device, sizeof(no_device)))
+		snprintf(buf, KCAP_ENDPOINT_TEXT, "host");
+	else if (!memcmp(ip, no_device, 4))
+		snprintf(buf, KCAP_ENDPOINT_TEXT, "usb:%u.%u.%u", ip[4] << 8 | ip[5], ip[6], port);
+	else if (!memcmp(ip, mapped, sizeof(mapped))) {
 		inet_ntop(AF_INET, ip + 12, text, sizeof(text));
 		snprintf(buf, KCAP_ENDPOINT_TEXT, "%s:%u", text, port);
 	} else {

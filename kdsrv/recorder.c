@@ -1,4 +1,4 @@
-/* A server's capture file. SPDX-License-Identifier: MIT */
+/* A server's capture files. SPDX-License-Identifier: MIT */
 #include <config.h>
 
 #include "kdsrv/recorder.h"
@@ -15,23 +15,32 @@
 
 #include "drivers/fault.h"
 #include "drivers/pcapng.h"
+#include "drivers/usbmon.h"
 #include "kdsrv/log.h"
 
-#define MAX_CONTENT 65536 /* more is recorded in several pieces */
+#define MAX_CONTENT 65536 /* more of a stream is recorded in several pieces */
 #define MAX_RECORD  (KDT_RECORD_HEADER + MAX_CONTENT)
 #define BUFFER_SIZE (4 * MAX_RECORD)
+#define USB_PART    ".usb"
 
-struct kds_recorder {
+struct file {
 	int fd; /* -1: it failed */
-	const char *path;
+	char *path;
 	off_t whole; /* the file's length up to its last whole record */
-	uint16_t streams;
 	size_t used;
 	uint8_t buffer[BUFFER_SIZE]; /* whole records, not yet written */
+};
+
+struct kds_recorder {
+	struct file *file;
+	struct file *usb; /* NULL: not yet */
+	bool usb_failed;  /* it could not be made */
+	const char *application;
+	uint16_t streams;
 	uint8_t record[MAX_RECORD];
 };
 
-/* ---- the file --------------------------------------------------------- */
+/* ---- opening ---------------------------------------------------------- */
 
 static int refuse(char *error, size_t cap, const char *path, int err, const char *why)
 {
@@ -65,7 +74,7 @@ static int take_file(int fd, const char *path, char *error, size_t cap)
 	return KD_OK;
 }
 
-static int open_file(int *fd, const char *path, char *error, size_t cap)
+static int open_fd(int *fd, const char *path, char *error, size_t cap)
 {
 	struct stat st;
 	int err;
@@ -83,34 +92,108 @@ static int open_file(int *fd, const char *path, char *error, size_t cap)
 	return err;
 }
 
-/* What stands in the file of the record that did not fit is cut off again. */
-static void give_up(struct kds_recorder *r)
+/* "lab.pcapng" and ".usb" make "lab.usb.pcapng". NULL when memory fails. */
+static char *join_path(const char *path, const char *part)
 {
-	kds_log(KDS_LOG_ERROR, "capture",
-	        "%s: cannot write: %s; the recording ends here, sessions go on", r->path,
-	        strerror(errno));
-	if (ftruncate(r->fd, r->whole) < 0)
-		kds_log(KDS_LOG_WARNING, "capture", "%s: its last packet is cut short", r->path);
-	close(r->fd);
-	r->fd = -1;
+	const char *name = strrchr(path, '/'), *dot;
+	size_t size = strlen(path) + strlen(part) + 1;
+	char *joined = KD_FAULTY_ALLOC("capture path", malloc(size));
+
+	name = name ? name + 1 : path;
+	dot = strrchr(name, '.');
+	if (!dot || dot == name)
+		dot = name + strlen(name);
+	if (joined)
+		snprintf(joined, size, "%.*s%s%s", (int)(dot - path), path, part, dot);
+	return joined;
 }
 
-void kds_recorder_flush(struct kds_recorder *r)
+/* ---- writing ---------------------------------------------------------- */
+
+/* What stands in the file of the record that did not fit is cut off again. */
+static void give_up(struct file *f)
+{
+	kds_log(KDS_LOG_ERROR, "capture",
+	        "%s: cannot write: %s; the recording ends here, sessions go on", f->path,
+	        strerror(errno));
+	if (ftruncate(f->fd, f->whole) < 0)
+		kds_log(KDS_LOG_WARNING, "capture", "%s: its last packet is cut short", f->path);
+	close(f->fd);
+	f->fd = -1;
+}
+
+static void flush_file(struct file *f)
 {
 	size_t done = 0;
 
-	while (r->fd >= 0 && done < r->used) {
+	while (f->fd >= 0 && done < f->used) {
 		ssize_t n = KD_FAULTY("capture write", ENOSPC,
-		                      write(r->fd, r->buffer + done, r->used - done));
+		                      write(f->fd, f->buffer + done, f->used - done));
 
 		if (n > 0)
 			done += (size_t)n;
 		else if (n == 0 || errno != EINTR)
-			give_up(r);
+			give_up(f);
 	}
-	r->whole += (off_t)r->used;
-	r->used = 0;
+	f->whole += (off_t)f->used;
+	f->used = 0;
 }
+
+static void close_file(struct file *f)
+{
+	if (!f)
+		return;
+	flush_file(f);
+	if (f->fd >= 0)
+		close(f->fd);
+	free(f->path);
+	free(f);
+}
+
+static int open_file(struct file **out, const char *path, const char *part, uint16_t linktype,
+                     const char *application, char *error, size_t cap)
+{
+	struct file *f = KD_FAULTY_ALLOC("capture file", calloc(1, sizeof(*f)));
+	int err;
+
+	*out = NULL;
+	if (f)
+		f->path = join_path(path, part);
+	if (!f || !f->path)
+		err = refuse(error, cap, path, KD_ERR_NOMEM, "out of memory");
+	else
+		err = open_fd(&f->fd, f->path, error, cap);
+	if (err) {
+		if (f)
+			free(f->path);
+		free(f);
+		return err;
+	}
+	f->used = kdd_pcapng_head(f->buffer, linktype, application);
+	flush_file(f);
+	*out = f;
+	return KD_OK;
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static void add(struct file *f, int64_t time_ns, struct kdp_span record)
+{
+	if (f->fd < 0)
+		return;
+	if (f->used + record.n + KDD_PCAPNG_AROUND > sizeof(f->buffer))
+		flush_file(f);
+	f->used += kdd_pcapng_packet(f->buffer + f->used, sizeof(f->buffer) - f->used, time_ns,
+	                             record, record.n);
+}
+
+/* ---- the recorder ----------------------------------------------------- */
 
 int kds_recorder_open(struct kds_recorder **out, const char *path, const char *application,
                       char *error, size_t cap)
@@ -121,51 +204,30 @@ int kds_recorder_open(struct kds_recorder **out, const char *path, const char *a
 	*out = NULL;
 	if (!r)
 		return refuse(error, cap, path, KD_ERR_NOMEM, "out of memory");
-	r->path = path;
-	err = open_file(&r->fd, path, error, cap);
+	r->application = application;
+	err = open_file(&r->file, path, "", KDT_RECORD_LINKTYPE, application, error, cap);
 	if (err) {
 		free(r);
 		return err;
 	}
-	r->used = kdd_pcapng_head(r->buffer, KDT_RECORD_LINKTYPE, application);
-	kds_recorder_flush(r);
 	*out = r;
 	return KD_OK;
+}
+
+void kds_recorder_flush(struct kds_recorder *r)
+{
+	flush_file(r->file);
+	if (r->usb)
+		flush_file(r->usb);
 }
 
 void kds_recorder_close(struct kds_recorder *r)
 {
 	if (!r)
 		return;
-	kds_recorder_flush(r);
-	if (r->fd >= 0)
-		close(r->fd);
+	close_file(r->file);
+	close_file(r->usb);
 	free(r);
-}
-
-/* ---- records ---------------------------------------------------------- */
-
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
-static void add(struct kds_recorder *r, const struct kdt_record *record)
-{
-	long n;
-
-	if (r->fd < 0)
-		return;
-	n = kdt_record_encode(r->record, sizeof(r->record), record);
-	if (n < 0)
-		return;
-	if (r->used + (size_t)n + KDD_PCAPNG_AROUND > sizeof(r->buffer))
-		kds_recorder_flush(r);
-	r->used += kdd_pcapng_packet(r->buffer + r->used, sizeof(r->buffer) - r->used, now_ns(),
-	                             kdp_span(r->record, (size_t)n), (size_t)n);
 }
 
 uint16_t kds_recorder_number(struct kds_recorder *r)
@@ -173,6 +235,16 @@ uint16_t kds_recorder_number(struct kds_recorder *r)
 	if (++r->streams == 0)
 		r->streams = 1;
 	return r->streams;
+}
+
+/* ---- records ---------------------------------------------------------- */
+
+static void add_record(struct kds_recorder *r, const struct kdt_record *record)
+{
+	long n = kdt_record_encode(r->record, sizeof(r->record), record);
+
+	if (n > 0)
+		add(r->file, now_ns(), kdp_span(r->record, (size_t)n));
 }
 
 static void set_ends(struct kdt_record *record, bool from_target, const struct kdn_address *target,
@@ -194,7 +266,7 @@ void kds_record_stream(struct kds_recorder *r, uint16_t number, bool from_target
 		size_t n = bytes.n < MAX_CONTENT ? bytes.n : MAX_CONTENT;
 
 		record.bytes = kdp_span(bytes.p, n);
-		add(r, &record);
+		add_record(r, &record);
 		bytes = kdp_span(bytes.p + n, bytes.n - n);
 	}
 }
@@ -206,5 +278,34 @@ void kds_record_datagram(struct kds_recorder *r, bool from_target, const struct 
 	struct kdt_record record = { .content = KDT_RECORD_DATAGRAM, .bytes = bytes };
 
 	set_ends(&record, from_target, target, &host);
-	add(r, &record);
+	add_record(r, &record);
+}
+
+static bool open_usb(struct kds_recorder *r)
+{
+	char error[512];
+
+	if (r->usb || r->usb_failed)
+		return r->usb;
+	if (open_file(&r->usb, r->file->path, USB_PART, KDD_USBMON_LINKTYPE, r->application, error,
+	              sizeof(error))) {
+		r->usb_failed = true;
+		kds_log(KDS_LOG_ERROR, "capture", "%s; USB transfers are not recorded", error);
+	}
+	return r->usb;
+}
+
+void kds_record_usb(void *recorder, const struct kdd_usb_step *step)
+{
+	struct kds_recorder *r = recorder;
+	struct kdd_usb_step cut = *step;
+	int64_t time_ns = now_ns();
+	size_t n;
+
+	if (!open_usb(r))
+		return;
+	if (cut.data_len > MAX_CONTENT)
+		cut.data_len = MAX_CONTENT;
+	n = kdd_usbmon_encode(r->record, sizeof(r->record), &cut, time_ns);
+	add(r->usb, time_ns, kdp_span(r->record, n));
 }

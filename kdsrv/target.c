@@ -260,9 +260,10 @@ static void record(struct kds_target *t, bool from_target, bool back, struct kdp
 	/* A cable is recorded by its driver, transfer by transfer. */
 	if (!r || t->trans.on_usb)
 		return;
-	if (!ops->address) {
+	/* The driver records USB transfers. */
+	if (!t->host.kdt.carrier->transfers) {
 		kds_record_stream(r, t->record_number, from_target, bytes);
-	} else if (ops->address(t->driver, from_target || back, &a)) {
+	} else if (ops->address && ops->address(t->driver, from_target || back, &a)) {
 		struct kdn_address target = { .port = a.port };
 
 		memcpy(target.ip, a.ip, sizeof(target.ip));

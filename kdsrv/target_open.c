@@ -9,6 +9,7 @@
 
 #include "drivers/fault.h"
 #include "kdsrv/log.h"
+#include "kdsrv/recorder.h"
 #include "kdsrv/target_internal.h"
 
 #define TX_BITS     10 /* of a byte on an asynchronous line */
@@ -40,6 +41,8 @@ static const char *usb_params(struct kds_target *t, struct kdd_params *p)
 	p->usb_path = t->trans.usb_path[0] ? t->trans.usb_path : NULL;
 	p->usb_chunk = kdu_rules.chunk;
 	p->usb_no_zlp = !kdu_rules.zlp;
+	p->usb_trace_data = t->server->config->recorder;
+	p->usb_trace = p->usb_trace_data ? kds_record_usb : NULL;
 	return "usb";
 }
 

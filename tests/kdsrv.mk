@@ -21,4 +21,9 @@ check_PROGRAMS += %D%/unit/test_host
 TESTS += %D%/unit/test_host
 %C%_unit_test_host_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_host_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += %D%/unit/test_recorder
+TESTS += %D%/unit/test_recorder
+%C%_unit_test_recorder_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_recorder_LDADD = libkdsrv.a libdrivers.a libtransport.a libkdproto.a \
+	$(CRYPTO_LIBS) $(CMOCKA_LIBS)
 endif

@@ -7,7 +7,7 @@ EXTRA_DIST += %D%/run.py
 
 %C%_bench_codec_LDADD = libkdproto.a
 %C%_bench_host_LDADD = libkdwire.a libkdproto.a $(CRYPTO_LIBS)
-%C%_bench_kdcap_LDADD = libdrivers.a $(KDCAP_LIBS)
+%C%_bench_kdcap_LDADD = $(KDCAP_LIBS)
 %C%_bench_kdnet_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
 %C%_bench_target_LDADD = libkdproto.a
 

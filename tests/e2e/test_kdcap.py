@@ -118,6 +118,70 @@ def other_link_types(lab):
         equal([o["type"] for o in decode(lab, path, "--key", KEY)], want, name)
 
 
+def usb_step(event, endpoint, data=b"", status=0, length=None, old=False, device=7):
+    """A bulk transfer's step as usbmon records it."""
+    has_data = data and (event == "S") == (endpoint < 0x80)
+    head = struct.pack("<QcBBBHBBqiiII8x", 64, event.encode(), 3, endpoint, device, 2, 45,
+                       0 if has_data else 60, 0, 0, status, length or len(data),
+                       len(data) if has_data else 0)
+    return head + bytes(0 if old else 16) + (data if has_data else b"")
+
+
+def kd_packet(kind, number, payload=b""):
+    return struct.pack("<IHHII", 0x30303030 if payload else 0x69696969, kind, len(payload), number,
+                       sum(payload)) + payload
+
+
+@test
+def usb_debug_cables(lab):
+    """usbmon captures, old and new: KDUSB among other devices, a stall"""
+    printed = struct.pack("<IHHII", 0x3230, 6, 0, 3, 0) + b"abc"
+    version = struct.pack("<IHHII", 0x3146, 0, 0, 0x103, 0) + bytes(40)
+    steps = [("S", 1, b"NAME?"), ("C", 1, b"NAME?"), ("S", 0x81, b"", -115, 4096),
+             ("C", 0x81, b"NAME=rack3\0\0"), ("S", 1, b"b"),
+             ("C", 0x81, kd_packet(3, 0x80800800, printed)), ("S", 1, kd_packet(4, 0x80800000)),
+             ("S", 1, kd_packet(2, 0x80800000, version)), ("C", 0x81, b"", -32)]
+    for old in (False, True):
+        frames = [usb_step(*s, old=old) for s in steps]
+        frames.insert(0, usb_step("S", 2, b"USBC" + bytes(27), old=old, device=3))
+        got = decode(lab, save(lab, "usb", pcap(frames, 189 if old else 220)))
+        equal([(o["frame"], o["dir"], o["type"], o.get("api")) for o in got],
+              [(2, "host", "name-question", None), (5, "target", "name", None),
+               (6, "host", "break-in", None), (7, "target", "DEBUG_IO", "PrintString"),
+               (8, "host", "ACKNOWLEDGE", None), (9, "host", "STATE_MANIPULATE", "GetVersion"),
+               (10, "target", "failed-transfer", None)], "what is on the cable")
+        equal({(o["channel"], o["link"]) for o in got}, {("usb", 1)}, "channel and link")
+        equal((got[1]["fields"]["name"], got[1]["src"], got[1]["dst"]), ("rack3", "usb:2.7.1", "host"),
+              "the name")
+        matches("stall", got[-1]["why"], "why it failed")
+
+
+@test
+def kdnet_over_usb(lab):
+    """KDNET in EEM framing, several datagrams a transfer, in a usbmon capture"""
+    want = [o["type"] for o in decode(lab, session_file(lab), "--key", KEY)]
+
+    def eem(packet):
+        frame = bytes(12) + b"\x08\0" + packet + b"\xde\xad\xbe\xef"
+        return struct.pack("<H", len(frame)) + frame
+    packets = [(h, eem(p)) for (_, h, _), p in zip(vectors(), session_packets())]
+    frames = [usb_step("S" if h else "C", 1 if h else 0x81, b"\0\0" + p) for h, p in packets]
+    path = save(lab, "eem", pcap(frames, 220))
+    equal([o["type"] for o in decode(lab, path, "--key", KEY)], want, "one a transfer")
+    # Neighbours of one sender in one transfer.
+    joined = []
+    for h, p in packets:
+        if joined and joined[-1][0] == h:
+            joined[-1][1] += p
+        else:
+            joined.append([h, p])
+    check(len(joined) < len(packets), "none are joined")
+    frames = [usb_step("S" if h else "C", 1 if h else 0x81, p) for h, p in joined]
+    got = decode(lab, save(lab, "joined", pcap(frames, 220)), "--key", KEY)
+    equal([o["type"] for o in got], want, "joined")
+    equal({o["type"] for o in decode(lab, path)}, {"sealed"}, "without the key")
+
+
 @test
 def strangers(lab):
     """other traffic brings no lines, and is counted"""

@@ -75,7 +75,7 @@ static struct kdp_span seal(struct fuzz *f, uint8_t *out, int kind, uint8_t flag
 
 static void feed(struct fuzz *f, uint8_t op, struct kdp_span in)
 {
-	static const int linktypes[] = { 1, 0, 101, 108, 113, 276, 228, 229 };
+	static const int linktypes[] = { 1, 0, 101, 108, 113, 276, 228, 229 }, usb[] = { 220, 189 };
 	struct kcap_packet p = { .frame = ++f->frame, .time_ns = (int64_t)f->frame * 1000 };
 	uint8_t wire[KDN_MAX_DATAGRAM], flags = op / RECORDS;
 
@@ -97,7 +97,8 @@ static void feed(struct fuzz *f, uint8_t op, struct kdp_span in)
 		p.proto = KCAP_CLEAR;
 		break;
 	case FRAME:
-		kcap_packet_decode(&p, linktypes[flags % 8], in, in.n + (flags >> 4));
+		kcap_packet_decode(&p, flags & 8 ? usb[flags & 1] : linktypes[flags % 8], in,
+		                   in.n + (flags >> 4));
 		break;
 	}
 	kcap_stats_packet(f->stats, kcap_feed(f->session, &p), in.n, p.time_ns);
