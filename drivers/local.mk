@@ -10,13 +10,15 @@ libdrivers_a_SOURCES = \
 	%D%/fault.h \
 	%D%/lock.c %D%/lock.h \
 	%D%/pcapng.c %D%/pcapng.h \
+	%D%/serial.h \
 	%D%/table.c \
 	%D%/usb_list.h \
 	%D%/usbmon.c %D%/usbmon.h
 if DRIVER_SERIAL
 libdrivers_a_SOURCES += \
-	%D%/serial.c %D%/serial.h %D%/serial_internal.h \
+	%D%/serial.c %D%/serial_internal.h \
 	%D%/serial_lines.c \
+	%D%/serial_list.c \
 	%D%/serial_look.c
 endif
 if DRIVER_STREAM

@@ -303,16 +303,40 @@ static int take_once(struct kdd_lock *lock, struct kdd *d, const char *dir, cons
 	                path);
 }
 
+/* False when it does not fit. */
+static bool path_of(char path[KDD_LOCK_PATH_CAP], const char *dir, const char *device)
+{
+	const char *slash = strrchr(device, '/');
+	int n = snprintf(path, KDD_LOCK_PATH_CAP, "%s/LCK..%s", dir, slash ? slash + 1 : device);
+
+	return n >= 0 && n < KDD_LOCK_PATH_CAP;
+}
+
+bool kdd_lock_look(struct kdd_holder *out, const char *dir, const char *device)
+{
+	char path[KDD_LOCK_PATH_CAP];
+	enum obstacle found = OBSTACLE_NONE;
+	int fd = -1;
+
+	*out = (struct kdd_holder){ .pid = 0 };
+	if (path_of(path, dir, device))
+		found = examine(path, &out->pid, &fd);
+	if (fd >= 0)
+		close(fd);
+	if (found != OBSTACLE_HELD)
+		out->pid = 0;
+	else
+		process_name(out->name, sizeof(out->name), out->pid);
+	return found == OBSTACLE_HELD || found == OBSTACLE_UNKNOWN;
+}
+
 int kdd_lock_take(struct kdd_lock *lock, struct kdd *d, const char *dir, const char *device,
                   const char *self)
 {
-	const char *slash = strrchr(device, '/');
-	const char *name = slash ? slash + 1 : device;
 	char path[KDD_LOCK_PATH_CAP];
 
 	lock->path[0] = '\0';
-	int n = snprintf(path, sizeof(path), "%s/LCK..%s", dir, name);
-	if (n < 0 || (size_t)n >= sizeof(path))
+	if (!path_of(path, dir, device))
 		return kdd_fail(d, KD_ERR_INVALID, "the name of the lock directory is too long");
 	for (int i = 0; i < MAX_TRIES; i++) {
 		int err = take_once(lock, d, dir, path, self);

@@ -39,6 +39,10 @@ int kdd_lock_take(struct kdd_lock *lock, struct kdd *d, const char *dir, const c
 /* Removes the file if it is still ours. Fine when no lock is held. */
 void kdd_lock_release(struct kdd_lock *lock);
 
+/* Whether the lock file of device in dir is that of a living process, or of one
+ * that cannot be told. */
+bool kdd_lock_look(struct kdd_holder *out, const char *dir, const char *device);
+
 /* Some process that has the character device rdev open, by looking through
  * /proc. own_fd (or -1) is the caller's own use of it, and does not count.
  * False when there is none, or none that we may look into. */

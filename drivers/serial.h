@@ -6,6 +6,7 @@
 #define DRIVERS_SERIAL_H
 
 #include "drivers/driver.h"
+#include "drivers/lock.h"
 
 /* By the names at this end: DTR and RTS are outputs, the others inputs. */
 enum kdd_serial_line {
@@ -44,6 +45,7 @@ struct kdd_serial_look {
 	char device[256];     /* canonical: /dev/ttyUSB0 */
 	char driver[64];      /* of the kernel: "ftdi_sio"; "" when unknown */
 	char description[64]; /* of the adapter; "" when there is none */
+	char serial[64];      /* number of the adapter; "" when there is none */
 	bool is_usb;
 	struct kdd_usb_id usb_id;
 	int latency_ms; /* FTDI's timer; -1: it has none */
@@ -65,5 +67,20 @@ int kdd_serial_look(struct kdd_serial_look *out, const struct kdd_params *p, cha
                     size_t cap);
 /* The latency timer of "/dev/ttyUSB0" now, -1 if it has none. */
 int kdd_serial_latency_ms(const char *device);
+
+struct kdd_serial_port {
+	struct kdd_serial_look look; /* without settings, and busy is empty */
+	bool is_busy;
+	struct kdd_holder holder; /* pid 0: nobody, or nobody that we may know */
+	bool is_denied;           /* it may not be opened by us */
+};
+
+/* Calls each for every serial port of this machine, in the order of their names.
+ * Nothing is opened. lock_dir: as in struct kdd_params. How many there were, or
+ * KD_ERR_UNSUPPORTED: the serial driver was left out of this build; KD_ERR_IO;
+ * KD_ERR_NOMEM. error is filled for each. */
+int kdd_serial_list(const char *lock_dir,
+                    void (*each)(void *user, const struct kdd_serial_port *port), void *user,
+                    char *error, size_t cap);
 
 #endif

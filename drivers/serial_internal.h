@@ -8,6 +8,7 @@
 
 #include "drivers/driver.h"
 #include "drivers/lock.h"
+#include "drivers/serial.h"
 
 struct sp_port;
 
@@ -34,6 +35,8 @@ struct serial {
 int kdd_serial_resolve(struct serial *s, const char *port);
 /* Opens the port for us, makes sure that nobody uses it, learns its settings. */
 int kdd_serial_probe(struct serial *s, int *out);
+/* What its names tell of a device: fills all but what needs it to be free. */
+void kdd_serial_identify(struct kdd_serial_look *out, const char *device);
 /* TIOCM_* as KDD_SERIAL_*. */
 unsigned kdd_serial_lines_of(int bits);
 

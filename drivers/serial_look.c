@@ -63,11 +63,22 @@ static void find_adapter(struct kdd_serial_look *out)
 	/* Without an adapter it is the port's own name. */
 	if (sp_get_port_transport(port) == SP_TRANSPORT_USB && description)
 		snprintf(out->description, sizeof(out->description), "%.63s", description);
+	const char *serial = sp_get_port_usb_serial(port);
+	if (serial)
+		snprintf(out->serial, sizeof(out->serial), "%.63s", serial);
 	if (sp_get_port_usb_vid_pid(port, &vendor, &product) == SP_OK) {
 		out->is_usb = true;
 		out->usb_id = (struct kdd_usb_id){ (uint16_t)vendor, (uint16_t)product };
 	}
 	sp_free_port(port);
+}
+
+void kdd_serial_identify(struct kdd_serial_look *out, const char *device)
+{
+	*out = (struct kdd_serial_look){ .latency_ms = kdd_serial_latency_ms(device) };
+	snprintf(out->device, sizeof(out->device), "%.255s", device);
+	find_driver(out);
+	find_adapter(out);
 }
 
 static void take_settings(struct kdd_serial_look *out, const struct serial *s)
@@ -116,10 +127,7 @@ int kdd_serial_look(struct kdd_serial_look *out, const struct kdd_params *p, cha
 
 	*out = (struct kdd_serial_look){ .latency_ms = -1 };
 	if (!err) {
-		snprintf(out->device, sizeof(out->device), "%.255s", s.device);
-		out->latency_ms = kdd_serial_latency_ms(out->device);
-		find_driver(out);
-		find_adapter(out);
+		kdd_serial_identify(out, s.device);
 		err = look_inside(out, &s, p->lock_dir ? p->lock_dir : KDD_LOCK_DIR);
 	}
 	if (err == KD_ERR_BUSY) {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "drivers/fault.h"
+#include "drivers/serial.h"
 #include "drivers/usb_list.h"
 
 #ifndef KD_DRIVER_SERIAL
@@ -15,6 +16,17 @@ const struct kdd_ops kdd_serial = {
 	.name = "serial",
 	.help = "real serial ports (left out of this build)",
 };
+
+int kdd_serial_list(const char *lock_dir,
+                    void (*each)(void *user, const struct kdd_serial_port *port), void *user,
+                    char *error, size_t cap)
+{
+	(void)lock_dir;
+	(void)each;
+	(void)user;
+	snprintf(error, cap, "this build has no serial ports: configure --with-serial");
+	return KD_ERR_UNSUPPORTED;
+}
 #endif
 
 #ifndef KD_DRIVER_STREAM

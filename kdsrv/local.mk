@@ -25,6 +25,7 @@ libkdsrv_a_SOURCES = \
 	%D%/ops.c %D%/ops.h \
 	%D%/options.c %D%/options.h \
 	%D%/policy.c %D%/policy.h \
+	%D%/ports.c %D%/ports.h \
 	%D%/recorder.c %D%/recorder.h \
 	%D%/release.c \
 	%D%/server.c %D%/server.h \

@@ -14,6 +14,7 @@
 
 #include "kdsrv/log.h"
 #include "kdsrv/options.h"
+#include "kdsrv/ports.h"
 #include "kdsrv/recorder.h"
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -92,6 +93,8 @@ int main(int argc, char **argv)
 	switch (kds_options_parse(&o, argc, argv)) {
 	case KDS_OPTIONS_DONE:
 		return EXIT_OK;
+	case KDS_OPTIONS_PORTS:
+		return kds_ports_list(stdout, o.json) ? EXIT_OK : EXIT_FAILED;
 	case KDS_OPTIONS_BAD:
 		return EXIT_USAGE;
 	case KDS_OPTIONS_RUN:

@@ -9,7 +9,18 @@
 
 #include "drivers/driver.h"
 
-enum { OPT_ALLOW = 256, OPT_TARGET, OPT_LEAVE, OPT_CAPTURE, OPT_LOG, OPT_SYSLOG, OPT_DRIVERS, OPT_VERSION };
+enum {
+	OPT_ALLOW = 256,
+	OPT_TARGET,
+	OPT_LEAVE,
+	OPT_CAPTURE,
+	OPT_LOG,
+	OPT_SYSLOG,
+	OPT_DRIVERS,
+	OPT_PORTS,
+	OPT_JSON,
+	OPT_VERSION
+};
 
 static const struct option long_options[] = {
 	{ "transport", required_argument, NULL, 't' },
@@ -20,6 +31,8 @@ static const struct option long_options[] = {
 	{ "log-level", required_argument, NULL, OPT_LOG },
 	{ "syslog", no_argument, NULL, OPT_SYSLOG },
 	{ "list-drivers", no_argument, NULL, OPT_DRIVERS },
+	{ "list-ports", no_argument, NULL, OPT_PORTS },
+	{ "json", no_argument, NULL, OPT_JSON },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, OPT_VERSION },
@@ -45,6 +58,7 @@ static const char help[] =
     "      --syslog               log to syslog and not to stderr\n"
     "  -v, --verbose              the same as --log-level info\n"
     "      --list-drivers         the media that this build can drive\n"
+    "      --list-ports [--json]  serial ports, USB debug devices, network interfaces\n"
     "  -h, --help                 this text\n"
     "      --version\n"
     "\n"
@@ -133,6 +147,12 @@ static bool one_option(struct kds_options *o, int opt, char *arg)
 	case OPT_SYSLOG:
 		o->use_syslog = true;
 		return true;
+	case OPT_PORTS:
+		o->list_ports = true;
+		return true;
+	case OPT_JSON:
+		o->json = true;
+		return true;
 	case 'v':
 		o->log_level = KDS_LOG_INFO;
 		return true;
@@ -166,6 +186,12 @@ enum kds_options_result kds_options_parse(struct kds_options *o, int argc, char 
 	}
 	if (optind < argc) {
 		bad(argv[optind], "unexpected argument; transports are given with -t");
+		return KDS_OPTIONS_BAD;
+	}
+	if (o->list_ports)
+		return KDS_OPTIONS_PORTS;
+	if (o->json) {
+		bad("--json", "goes with --list-ports");
 		return KDS_OPTIONS_BAD;
 	}
 	if (!o->config.listener_count) {

@@ -28,6 +28,8 @@ static struct device device_of(const struct kds_target *t)
 
 	if (t->driver->ops->describe)
 		t->driver->ops->describe(t->driver, d.text, sizeof(d.text));
+	/* Counts follow. */
+	d.text[strcspn(d.text, ";")] = '\0';
 	return d;
 }
 

@@ -19,6 +19,7 @@ e2e_tests = \
 	%D%/test_latency.py \
 	%D%/test_links.py \
 	%D%/test_netns.py \
+	%D%/test_ports.py \
 	%D%/test_protocol.py \
 	%D%/test_qemu.py \
 	%D%/test_stock.py \

@@ -36,13 +36,17 @@ struct port {
 	struct serial_struct info;
 };
 
-#define UART(name, minor)                                                                          \
+#define UART(name, minor, type)                                                                    \
 	"P: /devices/platform/serial8250/tty/" name "\n"                                           \
 	"N: " name "\nE: DEVNAME=/dev/" name "\nE: SUBSYSTEM=tty\nE: MAJOR=4\nE: MINOR=" minor     \
-	"\nA: dev=4:" minor "\\n\n"
+	"\nA: dev=4:" minor "\\n\nA: type=" type "\\n\nL: device=../../../serial8250\n\n"
 
 /* As a real FTDI adapter, which has its timer in the parent. */
 #define FTDI                                                                                       \
+	"P: /devices/pci0000:00/usb1/1-1\nN: bus/usb/001/002\nE: SUBSYSTEM=usb\n"                  \
+	"E: DEVTYPE=usb_device\nE: DEVNAME=/dev/bus/usb/001/002\nE: MAJOR=189\nE: MINOR=1\n"       \
+	"A: busnum=1\\n\nA: devnum=2\\n\nA: idVendor=0403\\n\nA: idProduct=6001\\n\n"              \
+	"A: serial=A50285BI\\n\nA: product=FT232R \"USB\" UART\033[31m\\n\n\n"                     \
 	"P: /devices/pci0000:00/usb1/1-1/1-1:1.0/ttyUSB0\nE: SUBSYSTEM=usb-serial\n"               \
 	"A: latency_timer=16\\n\n\n"                                                               \
 	"P: /devices/pci0000:00/usb1/1-1/1-1:1.0/ttyUSB0/tty/ttyUSB0\n"                            \
@@ -52,13 +56,15 @@ struct port {
 #define START_LINES (TIOCM_RTS | TIOCM_CTS | TIOCM_DSR | TIOCM_CAR)
 
 static struct port ports[SERIAL_MOCK_PORTS] = {
-	[MOCK_PLAIN] = { .name = "ttyS4", .sysfs = UART("ttyS4", "68") },
-	[MOCK_SLOW] = { .name = "ttyS5", .sysfs = UART("ttyS5", "69"), .max_baud = 115200 },
-	[MOCK_NO_LINES] = { .name = "ttyS6", .sysfs = UART("ttyS6", "70"), .lines_error = ENOTTY },
-	[MOCK_NO_UART] = { .name = "ttyS7", .sysfs = UART("ttyS7", "71"), .lines_error = EIO },
+	[MOCK_PLAIN] = { .name = "ttyS4", .sysfs = UART("ttyS4", "68", "4") },
+	[MOCK_SLOW] = { .name = "ttyS5", .sysfs = UART("ttyS5", "69", "4"), .max_baud = 115200 },
+	[MOCK_NO_LINES] = { .name = "ttyS6",
+	                    .sysfs = UART("ttyS6", "70", "4"),
+	                    .lines_error = ENOTTY },
+	[MOCK_NO_UART] = { .name = "ttyS7", .sysfs = UART("ttyS7", "71", "0"), .lines_error = EIO },
 	[MOCK_FTDI] = { .name = "ttyUSB0", .sysfs = FTDI },
-	[MOCK_HANGUP] = { .name = "ttyS9", .sysfs = UART("ttyS9", "73") },
-	[MOCK_HANGUP_SEND] = { .name = "ttyS10", .sysfs = UART("ttyS10", "74") },
+	[MOCK_HANGUP] = { .name = "ttyS9", .sysfs = UART("ttyS9", "73", "4") },
+	[MOCK_HANGUP_SEND] = { .name = "ttyS10", .sysfs = UART("ttyS10", "74", "4") },
 };
 
 static UMockdevIoctlData *argument(UMockdevIoctlClient *client, size_t len)

@@ -22,6 +22,7 @@
 #include <time.h>
 
 #include "driver_test.h"
+#include "drivers/serial.h"
 #include "serial_mock.h"
 
 #define PLAIN "/dev/ttyS4"
@@ -307,6 +308,50 @@ static void test_busy(void **state)
 	}
 }
 
+/* ---- the list --------------------------------------------------------- */
+
+struct listed {
+	unsigned count;
+	struct kdd_serial_port ports[SERIAL_MOCK_PORTS];
+};
+
+static void keep(void *user, const struct kdd_serial_port *port)
+{
+	struct listed *l = user;
+
+	assert_true(l->count < SERIAL_MOCK_PORTS);
+	l->ports[l->count++] = *port;
+}
+
+/* Nobody has the port open, as far as the mock shows; its lock file counts. */
+static void test_list(void **state)
+{
+	struct listed before = { .count = 0 }, during = { .count = 0 };
+	char error[256] = "";
+	int end;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(kdd_serial_list(dir, keep, &before, error, sizeof(error)), 6);
+	assert_int_equal(before.count, 6);
+	assert_string_equal(before.ports[0].look.device, PLAIN);
+	assert_false(before.ports[0].is_busy);
+	assert_int_equal(before.ports[0].holder.pid, 0);
+	assert_string_equal(before.ports[4].look.device, "/dev/ttyS10");
+	assert_true(before.ports[5].look.is_usb);
+	assert_int_equal(before.ports[5].look.usb_id.vendor, 0x0403);
+	assert_string_equal(before.ports[5].look.serial, "A50285BI");
+	pid = start_holder(dir, &end);
+	assert_int_equal(kdd_serial_list(dir, keep, &during, error, sizeof(error)), 6);
+	assert_true(during.ports[0].is_busy);
+	assert_int_equal(during.ports[0].holder.pid, pid);
+	assert_string_equal(during.ports[0].holder.name, "screen");
+	assert_false(during.ports[1].is_busy);
+	close(end);
+	must_exit_0(pid);
+	assert_string_equal(error, "");
+}
+
 static void test_busy_self(void **state)
 {
 	struct kdd *d = open_at(PLAIN, 115200);
@@ -495,6 +540,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ftdi, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_busy, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_busy_self, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stale, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_a_port, setup, teardown),

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+# kdsrv --list-ports: tables and JSON, with mock ports and with none.
+# SPDX-License-Identifier: MIT
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from kdlib import *
+
+MOCK = os.path.join(TOP_BUILD, "tests/unit/serial_mock")
+
+
+def mock_env(lab):
+    """Umockdev's library is preloaded, behind that of the sanitizer."""
+    linked = subprocess.run(["ldd", PROGRAMS["kdsrv"]], capture_output=True, text=True).stdout
+    asan = re.search(r"=> (\S*libasan\S*)", linked)
+    return dict(lab.env, LD_PRELOAD=(asan.group(1) + ":" if asan else "") +
+                "libumockdev-preload.so.0")
+
+
+def list_ports(lab, *options, mock=False):
+    argv = [PROGRAMS["kdsrv"], "--list-ports", *options]
+    if mock:
+        if not os.access(MOCK, os.X_OK):
+            raise Skip("built without the serial driver, umockdev or cmocka")
+        argv = [MOCK] + argv
+    p = Proc(lab, "kdsrv", argv, env=mock_env(lab) if mock else None)
+    equal(p.wait(), 0, "exit status")
+    return p
+
+
+def rows(text, title):
+    """The lines of a table as dictionaries, by the titles of its columns."""
+    lines = text.split(title + "\n")[1].split("\n\n")[0].rstrip("\n").split("\n")
+    if lines[0].startswith("  ("):
+        return lines[0], []
+    starts = [m.start() for m in re.finditer(r"\S+(?: \S+)*", lines[0])]
+    ends = starts[1:] + [None]
+    cells = [[line[a:b].strip() for a, b in zip(starts, ends)] for line in lines]
+    return None, [dict(zip(cells[0], c)) for c in cells[1:]]
+
+
+@test
+def tables_and_json(lab):
+    """what is on this machine: both forms say the same, and no error"""
+    ports = json.loads(list_ports(lab, "--json").out)
+    text = list_ports(lab).out
+    equal(sorted(ports), ["errors", "network", "serial", "usb"], "members")
+    for member, title, key, column in (("serial", "Serial ports", "device", "DEVICE"),
+                                       ("usb", "USB debug devices", "path", "PORT"),
+                                       ("network", "Network interfaces", "name", "NAME")):
+        remark, table = rows(text, title)
+        equal([r[column] for r in table], [p[key] for p in ports[member]], title)
+        if ports["errors"][member]:
+            matches(re.escape(ports["errors"][member]), text, title)
+        elif not table:
+            matches("none", remark, title)
+    equal([p["name"] for p in ports["network"]],
+          sorted({name for _, name in socket.if_nameindex()} - {"lo"},
+                 key=lambda n: socket.if_nametoindex(n)), "interfaces")
+
+
+@test
+def drivers_left_out(lab):
+    """a driver that was left out of the build is said to be"""
+    errors = json.loads(list_ports(lab, "--json").out)["errors"]
+    for driver, member in (("serial", "serial"), ("usb", "usb"), ("udp", "network")):
+        if has_driver(driver):
+            check("configure" not in (errors[member] or ""), "%s: %s" % (driver, errors[member]))
+        else:
+            matches("configure --with-" + driver, errors[member], "the error of " + member)
+
+
+@test
+def mock_ports(lab):
+    """serial ports: in the order of their names, adapters with their ids, UARTs that are there"""
+    ports = json.loads(list_ports(lab, "--json", mock=True).out)["serial"]
+    equal([p["device"] for p in ports],
+          ["/dev/ttyS4", "/dev/ttyS5", "/dev/ttyS6", "/dev/ttyS9", "/dev/ttyS10", "/dev/ttyUSB0"],
+          "ports")
+    equal(ports[0]["trans"], "com:port=/dev/ttyS4", "how to open it")
+    equal([p["usb_id"] for p in ports], [None] * 5 + ["0403:6001"], "ids")
+    equal([ports[-1][n] for n in ("serial", "description", "latency_ms", "state")],
+          ["A50285BI", "FT232R \"USB\" UART?[31m - A50285BI", 16, "free"], "the adapter")
+    _, table = rows(list_ports(lab, mock=True).out, "Serial ports")
+    equal([table[-1][c] for c in ("USB ID", "SERIAL", "DESCRIPTION", "STATE")],
+          ["0403:6001", "A50285BI", "FT232R \"USB\" UART?[31m - A50285BI", "free"], "its line")
+
+
+@test
+def usage(lab):
+    """--json goes with --list-ports"""
+    p = lab.run("kdsrv", "--json", "-t", "tcp:port=5005")
+    equal(p.status, 2, "exit status")
+    matches("--json: goes with --list-ports", p.err, "what it says")
+
+
+main(needs=("kdsrv",))
