@@ -31,11 +31,8 @@ int kdd_serial_set_baud(struct kdd *d, unsigned baud);
 int kdd_serial_lines(struct kdd *d, unsigned *lines);
 int kdd_serial_set_outputs(struct kdd *d, unsigned dtr_rts);
 int kdd_serial_counts(struct kdd *d, struct kdd_serial_counts *out);
-/* Turns the break signal on or off. close turns it off, too. */
+/* Turns the break signal on or off. The other end counts it, and receives a NUL. */
 int kdd_serial_break(struct kdd *d, bool on);
-/* With it, a break is received as the bytes FF 00 00, a byte FF as FF FF, and
- * one with a framing error as FF 00 and the byte. */
-int kdd_serial_mark_errors(struct kdd *d, bool on);
 /* Bytes that were taken by send and have not left the kernel. */
 int kdd_serial_unsent(struct kdd *d, size_t *out);
 /* Throws away what was received and what was not sent. */

@@ -91,21 +91,6 @@ int kdd_serial_break(struct kdd *d, bool on)
 	return KD_OK;
 }
 
-int kdd_serial_mark_errors(struct kdd *d, bool on)
-{
-	struct serial *s = (struct serial *)d;
-	struct termios2 t;
-
-	if (KD_FAULTY("read marks", EIO, ioctl(s->fd, TCGETS2, &t)) < 0)
-		return fail(s, "cannot read its settings");
-	t.c_iflag &= ~(tcflag_t)(IGNBRK | BRKINT | PARMRK);
-	if (on)
-		t.c_iflag |= PARMRK;
-	if (KD_FAULTY("set marks", EIO, ioctl(s->fd, TCSETS2, &t)) < 0)
-		return fail(s, "cannot have errors marked");
-	return KD_OK;
-}
-
 int kdd_serial_unsent(struct kdd *d, size_t *out)
 {
 	struct serial *s = (struct serial *)d;

@@ -2,8 +2,9 @@
  * SPDX-License-Identifier: MIT */
 #include <config.h>
 
-#include "drivers/serial.h"
-#include "kdloop/kdloop.h"
+#include "kdloop/com.h"
+
+#include <string.h>
 
 #define BAUD_MIN     300
 #define BAUD_MAX     4000000
@@ -19,7 +20,7 @@ static const struct kcs_key com_keys[] = {
 	{ 0 },
 };
 
-static void format_lines(char *out, size_t cap, unsigned lines, unsigned mask)
+void kdl_com_format_lines(char *out, size_t cap, unsigned lines, unsigned mask)
 {
 	static const char *const names[] = { "DTR", "RTS", "CTS", "DSR", "DCD", "RI" };
 	size_t n = 0;
@@ -47,7 +48,7 @@ static void tell_what_is_seen(struct kdl_run *run, const struct kdd_serial_look 
 		return;
 	kdl_fact(run, "settings", "%u baud, %s%s%s", look->baud, look->format,
 	         look->rts_cts ? ", RTS/CTS" : "", look->xon_xoff ? ", XON/XOFF" : "");
-	format_lines(lines, sizeof(lines), look->lines, ~0u);
+	kdl_com_format_lines(lines, sizeof(lines), look->lines, ~0u);
 	kdl_fact(run, "lines", "%s", lines);
 }
 
@@ -63,27 +64,51 @@ static int look_only(struct kdl_run *run, const struct kdd_serial_look *look)
 	return KD_OK;
 }
 
+static void test(struct kdl_com *c)
+{
+	int err = kdl_com_plug(c);
+
+	/* An end that the user wanted needs no word. */
+	if (!err || err == KD_ERR_CANCELLED)
+		return;
+	if (!c->run->check)
+		kdl_begin(c->run, "port");
+	kdl_advise(c->run, err == KD_ERR_GONE ? "plug the adapter in again and see dmesg(1)"
+	                                      : "see dmesg(1)");
+	kdl_end(c->run, KDL_FAIL, "%s", c->d->error[0] ? c->d->error : kd_strerror(err));
+}
+
 static int com_run(struct kdl_run *run, const struct kcs_parsed *parsed)
 {
 	char port[KCS_MAX_VALUE], error[KCS_ERROR_CAP];
-	unsigned baud = BAUD_DEFAULT;
+	struct kdl_com c = { .run = run, .baud = BAUD_DEFAULT };
 	struct kdd_serial_look look;
-	int err = kcs_number(parsed, "baud", BAUD_MIN, BAUD_MAX, &baud, error, sizeof(error));
+	int err = kcs_number(parsed, "baud", BAUD_MIN, BAUD_MAX, &c.baud, error, sizeof(error));
 
 	if (err)
 		return kdl_fail(run, err, "%s", error);
 	kcs_device_name(kcs_value(parsed, "port"), port, sizeof(port));
 	struct kdd_params params = {
-		.port = port, .baud = baud, .holder = "kdloop", .lock_dir = run->options->lock_dir
+		.port = port, .baud = c.baud, .holder = "kdloop", .lock_dir = run->options->lock_dir
 	};
 	err = kdd_serial_look(&look, &params, error, sizeof(error));
 	if (err)
 		return kdl_fail(run, err, "com:port=%s: %s", port, error);
 	tell_what_is_seen(run, &look);
-	return look_only(run, &look);
+	if (!run->mode)
+		return look_only(run, &look);
+	if (look.busy[0])
+		return kdl_fail(run, KD_ERR_BUSY, "com:port=%s: %s", port, look.busy);
+	err = kdd_open(&c.d, &kdd_serial, &params, error, sizeof(error));
+	if (err)
+		return kdl_fail(run, err, "com:port=%s: %s", port, error);
+	c.device = look.device;
+	test(&c);
+	kdd_close(c.d);
+	return KD_OK;
 }
 
-static const char *const com_modes[] = { NULL };
+static const char *const com_modes[] = { "plug", NULL };
 
 const struct kdl_link kdl_com = {
 	.form = { .proto = "com", .keys = com_keys },

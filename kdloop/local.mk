@@ -6,6 +6,7 @@ libkdloop_a_SOURCES = \
 	%D%/json.c \
 	%D%/kdloop.h \
 	%D%/links.c \
+	%D%/match.c %D%/match.h \
 	%D%/net.c %D%/net.h \
 	%D%/net_packet.c %D%/net_packet.h \
 	%D%/net_probe.c %D%/net_probe.h \
@@ -17,7 +18,10 @@ libkdloop_a_SOURCES = \
 	%D%/run.c
 if DRIVER_SERIAL
 libkdloop_a_SOURCES += \
-	%D%/com.c
+	%D%/com.c %D%/com.h \
+	%D%/com_io.c \
+	%D%/com_judge.c \
+	%D%/com_plug.c
 endif
 KDLOOP_LIBS = libkdloop.a libkdwire.a libdrivers.a libtransport.a libkdproto.a \
 	$(CRYPTO_LIBS) $(DRIVERS_LIBS)

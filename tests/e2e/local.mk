@@ -16,6 +16,7 @@ e2e_tests = \
 	%D%/test_kdcap.py \
 	%D%/test_kdloop.py \
 	%D%/test_kdloop_net.py \
+	%D%/test_kdloop_serial.py \
 	%D%/test_latency.py \
 	%D%/test_links.py \
 	%D%/test_netns.py \
@@ -33,6 +34,7 @@ EXTRA_DIST += $(e2e_tests) \
 	%D%/lib/kdclient.py \
 	%D%/lib/kdlib.py \
 	%D%/lib/kdpcap.py \
+	%D%/lib/looplab.py \
 	%D%/lib/netlab.py \
 	%D%/lib/proxy.py \
 	%D%/lib/seriallab.py \

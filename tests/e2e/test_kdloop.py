@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 # The program kdloop: its command line, and what it sees of a serial port that
 # it must not write to. SPDX-License-Identifier: MIT
-import fcntl
 import json
 import os
 import subprocess
@@ -9,27 +8,13 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from kdlib import *
+from looplab import *
 
-PROGRAMS["kdloop"] = os.path.join(TOP_BUILD, "kdloop/kdloop")
-MOCK = os.path.join(TOP_BUILD, "tests/unit/serial_mock")
+MOCK = ["tests/unit/serial_mock"]
 
 
 def mocked(lab, *args, **kw):
-    """kdloop with the ports of serial_mock."""
-    if not os.access(MOCK, os.X_OK):
-        raise Skip("built without the serial driver or umockdev")
-    env = dict(lab.env, LD_PRELOAD=preload())
-    p = Proc(lab, "kdloop", [MOCK, PROGRAMS["kdloop"], "--lock-dir", lab.dir] + list(args),
-             env=env, expect=None, **kw)
-    p.status = p.wait(20)
-    return p
-
-
-def preload():
-    """A sanitizer's library wants to be the first."""
-    needs = subprocess.run(["ldd", PROGRAMS["kdloop"]], stdout=subprocess.PIPE, text=True).stdout
-    asan = re.findall(r"=> (\S*libasan\S*)", needs)
-    return ":".join(asan + ["libumockdev-preload.so.0"])
+    return kdloop_on(lab, MOCK, *args, **kw)
 
 
 # ---- command line -----------------------------------------------------------------
