@@ -99,6 +99,24 @@ int kdn_key_parse(uint8_t out[KDN_KEY_LEN], const char *text, char *error, size_
 	return KD_OK;
 }
 
+/* Keys that documents and test suites have printed, this one's included. */
+static const char *const published[] = {
+	"2steg4fzbj2sz.23418vzkd4ko3.1g34ou07z4pev.1sp3yo9yz874p",
+	"1m770ts6ru0p.3671pemyie4i.2b8djy3wt5et.1p99ir125v4q",
+};
+
+static bool is_published(const uint8_t key[KDN_KEY_LEN])
+{
+	uint8_t other[KDN_KEY_LEN];
+	char error[100];
+
+	for (size_t i = 0; i < sizeof(published) / sizeof(published[0]); i++)
+		if (kdn_key_parse(other, published[i], error, sizeof(error)) == KD_OK &&
+		    !memcmp(key, other, sizeof(other)))
+			return true;
+	return false;
+}
+
 const char *kdn_key_weakness(const uint8_t key[KDN_KEY_LEN])
 {
 	static const uint64_t few = 36ull * 36 * 36 * 36; /* four characters */
@@ -108,6 +126,8 @@ const char *kdn_key_weakness(const uint8_t key[KDN_KEY_LEN])
 		short_words += kdp_get_u64(key + 8 * i) < few;
 	if (short_words == WORDS)
 		return "every word of the key has four characters or fewer: it can be guessed";
+	if (is_published(key))
+		return "the key is an example that has been published: anybody may know it";
 	return NULL;
 }
 

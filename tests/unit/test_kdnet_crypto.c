@@ -130,6 +130,19 @@ static void short_words_are_weak(void **state)
 	assert_null(kdn_key_weakness(key));
 }
 
+static void published_keys_are_weak(void **state)
+{
+	uint8_t key[KDN_KEY_LEN];
+	char error[128];
+
+	(void)state;
+	kdn_key_parse(key, "2STEG4fzbj2sz.23418vzkd4ko3.1g34ou07z4pev.1sp3yo9yz874p", error,
+	              sizeof(error));
+	assert_non_null(strstr(kdn_key_weakness(key), "published"));
+	key[0] ^= 1;
+	assert_null(kdn_key_weakness(key));
+}
+
 /* ---- the vectors ------------------------------------------------------ */
 
 struct vector {
@@ -509,6 +522,7 @@ int main(void)
 		cmocka_unit_test(bad_keys_are_refused),
 		cmocka_unit_test(an_error_does_not_tell_the_key),
 		cmocka_unit_test(short_words_are_weak),
+		cmocka_unit_test(published_keys_are_weak),
 		cmocka_unit_test(vectors_open),
 		cmocka_unit_test(vectors_seal),
 		cmocka_unit_test(vectors_shake_hands),
