@@ -6,7 +6,8 @@ dist_doc_DATA = \
 	%D%/connection-strings.md \
 	%D%/kd-protocol.md \
 	%D%/kdnet.md \
-	%D%/kdsrv.service
+	%D%/kdsrv.service \
+	%D%/usb.md
 dist_man_MANS += \
 	%D%/kd.1 \
 	%D%/kdcap.1 \

@@ -12,27 +12,36 @@ fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
 
 fuzz_replays = \
 	%D%/replay_connstr \
+	%D%/replay_eem \
 	%D%/replay_frame \
 	%D%/replay_host \
 	%D%/replay_kdcap \
 	%D%/replay_kdnet \
 	%D%/replay_link \
 	%D%/replay_message \
+	%D%/replay_usb \
 	%D%/replay_wire
 fuzz_binaries = \
 	%D%/fuzz_connstr \
+	%D%/fuzz_eem \
 	%D%/fuzz_frame \
 	%D%/fuzz_host \
 	%D%/fuzz_kdcap \
 	%D%/fuzz_kdnet \
 	%D%/fuzz_link \
 	%D%/fuzz_message \
+	%D%/fuzz_usb \
 	%D%/fuzz_wire
 
 %C%_replay_connstr_SOURCES = %D%/fuzz_connstr.c %D%/replay.c
 %C%_replay_connstr_LDADD = libkdwire.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 %C%_fuzz_connstr_LDADD = libkdwire.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 %C%_fuzz_connstr_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_eem_SOURCES = %D%/fuzz_eem.c %D%/replay.c
+%C%_replay_eem_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
+%C%_fuzz_eem_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
+%C%_fuzz_eem_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_frame_SOURCES = %D%/fuzz_frame.c %D%/replay.c
 %C%_replay_frame_LDADD = libkdproto.a
@@ -63,6 +72,11 @@ fuzz_binaries = \
 %C%_replay_message_LDADD = libkdproto.a
 %C%_fuzz_message_LDADD = libkdproto.a
 %C%_fuzz_message_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_usb_SOURCES = %D%/fuzz_usb.c %D%/replay.c
+%C%_replay_usb_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
+%C%_fuzz_usb_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
+%C%_fuzz_usb_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_wire_SOURCES = %D%/fuzz_wire.c %D%/replay.c
 %C%_replay_wire_LDADD = libkdwire.a libkdproto.a
