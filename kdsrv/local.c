@@ -69,11 +69,17 @@ static int start_process(const struct kcs_trans *trans, struct kds_recorder *rec
 int kds_local_start(const struct kcs_trans *trans, const char *capture, char *error, size_t cap)
 {
 	struct kds_recorder *recorder = NULL;
+	char why[512] = "";
 	int fd = KD_OK;
 
 	/* Here, where the caller can be told of it. */
-	if (capture)
-		fd = kds_recorder_open(&recorder, capture, "kd " PACKAGE_VERSION, error, cap);
+	if (capture) {
+		fd = kds_recorder_open(&recorder, capture, "kd " PACKAGE_VERSION, why, sizeof(why));
+		snprintf(error, cap, "--capture %s", why);
+	}
+	/* It says nothing of the target: neither in use, nor forbidden. */
+	if (fd && fd != KD_ERR_NOMEM)
+		fd = KD_ERR_INVALID;
 	if (!fd)
 		fd = start_process(trans, recorder, error, cap);
 	kds_recorder_close(recorder);

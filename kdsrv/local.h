@@ -15,7 +15,7 @@
  * that is slow never delays an ACK; it lets the target go and ends when the
  * socket is closed. trans is there as target:name=KDS_LOCAL_TARGET, so that no
  * key is sent anywhere. capture: where to record, or NULL. Negative: an enum
- * kd_err, and its text in error. */
+ * kd_err, and its text in error; KD_ERR_INVALID: it cannot be recorded there. */
 int kds_local_start(const struct kcs_trans *trans, const char *capture, char *error, size_t cap);
 
 #endif
