@@ -17,8 +17,10 @@ kdwire_test_libs = libkdwire.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOC
 endif
 
 if HAVE_CMOCKA
-check_PROGRAMS += %D%/unit/test_host
-TESTS += %D%/unit/test_host
+check_PROGRAMS += %D%/unit/test_host %D%/unit/test_host_usb
+TESTS += %D%/unit/test_host %D%/unit/test_host_usb
+%C%_unit_test_host_usb_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_host_usb_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_unit_test_host_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_host_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += %D%/unit/test_recorder
