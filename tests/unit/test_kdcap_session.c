@@ -208,6 +208,139 @@ static void a_boot_is_decoded_from_poke_to_good_bye(void **state)
 	rig_stop(&r);
 }
 
+/* ---- every message there is -------------------------------------------- */
+
+static const struct kcap_event *send(struct rig *r, enum kcap_sender sender, uint16_t type,
+                                     const uint8_t *payload, size_t n)
+{
+	rig_kd(r, sender, type, (uint32_t)(r->frame * 2), kdp_span(payload, n));
+	if (r->e.kind != KCAP_KD_DATA)
+		print_message("type %u, API %x of %u: %s\n", type, kdp_get_u32(payload), sender,
+		              r->e.why ? r->e.why : "no message");
+	assert_int_equal(r->e.kind, KCAP_KD_DATA);
+	assert_non_null(r->e.name);
+	return &r->e;
+}
+
+/* Unused bytes are garbage on the wire, both ways. */
+static void start_message(uint8_t payload[KDP_MAX_PAYLOAD], uint32_t api)
+{
+	memset(payload, 0xA5, KDP_MAX_PAYLOAD);
+	kdp_put_u32(payload, api);
+}
+
+static void every_request_and_reply_is_named(void **state)
+{
+	uint8_t payload[KDP_MAX_PAYLOAD];
+	size_t names = 0;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, NULL, 0);
+	rig_attach(&r, 1);
+	for (uint32_t api = 0x3130; api <= 0x3160; api++) {
+		/* 314A to 314F were never assigned. */
+		if (api >= 0x314A && api <= 0x314F)
+			continue;
+		names++;
+		start_message(payload, api);
+		send(&r, KCAP_HOST, KDP_STATE_MANIPULATE, payload, KDP_MANIPULATE_LEN);
+		assert_int_equal(r.e.manipulate.api, api);
+		send(&r, KCAP_HOST, KDP_STATE_MANIPULATE, payload, 1288);
+		kdp_put_u32(payload + 8, KDP_STATUS_SUCCESS);
+		send(&r, KCAP_TARGET, KDP_STATE_MANIPULATE, payload, KDP_MANIPULATE_LEN);
+		assert_true(r.e.flags & KCAP_IS_REPLY);
+		send(&r, KCAP_TARGET, KDP_STATE_MANIPULATE, payload, 1288);
+		/* Failures may come without the union. */
+		kdp_put_u32(payload + 8, 0xC0000002);
+		send(&r, KCAP_TARGET, KDP_STATE_MANIPULATE, payload, 16);
+	}
+	assert_int_equal(names, 43);
+	rig_stop(&r);
+}
+
+static void every_other_message_is_named(void **state)
+{
+	static const struct {
+		enum kcap_sender sender;
+		uint16_t type;
+		uint32_t api;
+		size_t len;
+	} messages[] = {
+		{ KCAP_TARGET, KDP_STATE_CHANGE64, 0x3030, 240 },
+		{ KCAP_TARGET, KDP_STATE_CHANGE64, 0x3030, 244 },
+		{ KCAP_TARGET, KDP_STATE_CHANGE64, 0x13030, 240 }, /* alternate */
+		{ KCAP_TARGET, KDP_STATE_CHANGE64, 0x3031, 240 },
+		{ KCAP_TARGET, KDP_STATE_CHANGE64, 0x3031, 252 },
+		{ KCAP_TARGET, KDP_STATE_CHANGE64, 0x3032, 300 },
+		{ KCAP_TARGET, KDP_DEBUG_IO, 0x3230, 16 },
+		{ KCAP_TARGET, KDP_DEBUG_IO, 0x3230, 1152 },
+		{ KCAP_TARGET, KDP_DEBUG_IO, 0x3231, 20 },
+		{ KCAP_HOST, KDP_DEBUG_IO, 0x3231, 16 },
+		{ KCAP_HOST, KDP_DEBUG_IO, 0x3231, 17 },
+		{ KCAP_TARGET, KDP_FILE_IO, 0x3430, 100 },
+		{ KCAP_HOST, KDP_FILE_IO, 0x3430, 64 },
+		{ KCAP_TARGET, KDP_FILE_IO, 0x3431, 64 },
+		{ KCAP_HOST, KDP_FILE_IO, 0x3431, 1152 },
+		{ KCAP_TARGET, KDP_FILE_IO, 0x3432, 1152 },
+		{ KCAP_HOST, KDP_FILE_IO, 0x3432, 64 },
+		{ KCAP_TARGET, KDP_FILE_IO, 0x3433, 64 },
+		{ KCAP_HOST, KDP_FILE_IO, 0x3433, 64 },
+		{ KCAP_TARGET, KDP_TRACE_IO, 0x3330, 64 },
+		{ KCAP_TARGET, KDP_TRACE_IO, 0x3330, 200 },
+		{ KCAP_TARGET, KDP_CONTROL_REQUEST, 0x4300, 12 },
+		{ KCAP_HOST, KDP_CONTROL_REQUEST, 0x4300, 12 },
+		{ KCAP_TARGET, KDP_CONTROL_REQUEST, 0x4301, 12 },
+		{ KCAP_HOST, KDP_CONTROL_REQUEST, 0x4301, 12 },
+	};
+	uint8_t payload[KDP_MAX_PAYLOAD];
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, NULL, 0);
+	rig_attach(&r, 1);
+	for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+		start_message(payload, messages[i].api);
+		send(&r, messages[i].sender, messages[i].type, payload, messages[i].len);
+	}
+	for (int sender = 0; sender < 2; sender++) {
+		for (uint16_t type = KDP_ACKNOWLEDGE; type <= KDP_RESET; type++) {
+			rig_kd(&r, (enum kcap_sender)sender, type, 0x926, NONE);
+			assert_int_equal(r.e.kind, KCAP_KD_CONTROL);
+		}
+	}
+	rig_stop(&r);
+}
+
+/* Control datagrams of other versions and targets: a nonce alone, a longer poke,
+ * any version. */
+static void every_poke_is_named(void **state)
+{
+	uint8_t body[KDN_POKE_LEN + 100];
+	struct kcap_event e;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, NULL, 0);
+	memset(body, 0x77, sizeof(body));
+	body[0] = body[1] = 1;
+	for (size_t len = KDN_POKE_MIN; len <= sizeof(body); len++) {
+		struct kdn_datagram d = { .version = (uint8_t)len,
+			                  .channel = KDN_CONTROL,
+			                  .seq = 3 * len,
+			                  .body = kdp_span(body, len) };
+		long n = kdn_seal(r.crypto, r.wire, sizeof(r.wire), &d);
+
+		assert_true(n > 0);
+		assert_true(rig_feed(&r, KCAP_TARGET, r.wire, (size_t)n));
+		assert_int_equal(r.e.kind, KCAP_POKE);
+		assert_int_equal(r.e.version, (uint8_t)len);
+		assert_int_equal(r.e.poke.short_form, len < 88);
+		assert_false(kcap_next(r.session, &e));
+	}
+	rig_stop(&r);
+}
+
 /* ---- keys ------------------------------------------------------------- */
 
 static void a_rejected_response_leaves_the_old_key(void **state)
@@ -619,6 +752,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_boot_is_decoded_from_poke_to_good_bye),
+		cmocka_unit_test(every_request_and_reply_is_named),
+		cmocka_unit_test(every_other_message_is_named),
+		cmocka_unit_test(every_poke_is_named),
 		cmocka_unit_test(a_rejected_response_leaves_the_old_key),
 		cmocka_unit_test(what_was_under_way_under_the_old_key_still_opens),
 		cmocka_unit_test(a_restart_and_a_takeover_are_noticed),
