@@ -64,7 +64,6 @@ static void eem_tx_done(struct kdt *t, size_t n, int64_t now_ms)
 	t->transfer_len = 0;
 	if (t->transfer_datagram)
 		kdt_kdnet.tx_done(t, t->datagram_len, now_ms);
-	t->transfer_datagram = false;
 }
 
 static int64_t eem_deadline(const struct kdt *t)

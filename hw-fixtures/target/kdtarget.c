@@ -299,8 +299,10 @@ static void receive(struct program *p, int64_t now_ms)
 {
 	long n;
 
-	if (cable_of(p) && cable_step(cable_of(p), now_ms))
+	if (cable_of(p) && cable_step(cable_of(p), now_ms)) {
 		p->garbage_left = p->o.garbage_first;
+		p->usb.send_answer = false;
+	}
 	if (p->o.on == ON_USB) {
 		receive_transfer(p, now_ms);
 		return;
@@ -524,7 +526,8 @@ static void wait_for_work(struct program *p, int64_t now_ms, const sigset_t *unb
 		pfd.events |= POLLOUT;
 	if (cable_of(p) && cable_of(p)->blocked)
 		pfd.events |= POLLOUT;
-	ppoll(&pfd, 1, &timeout, unblocked);
+	if (ppoll(&pfd, 1, &timeout, unblocked) > 0 && pfd.revents & POLLOUT && cable_of(p))
+		cable_of(p)->blocked = false;
 }
 
 /* Firmware and boot loader: nobody listens to the debugger but the port. */

@@ -157,6 +157,16 @@ def junk_from_the_host_is_survived():
     assert stats_of(target)['bad_received'] >= 5
 
 
+def more_than_the_cable_holds():
+    with Cable() as cable, usb_target(cable, '--wait', '--garbage-first', '3000000'):
+        cable.plugged()
+        end, noise = time.monotonic() + 60, 0
+        while noise < 3000000:
+            noise += len(cable.transfer(end))
+        equal(noise, 3000000)
+        UsbHost(cable).stop()
+
+
 def hostile_kinds_of_usb():
     with Cable() as cable, usb_target(cable, '--wait', '--hostile', 'no-name'):
         host = UsbHost(cable.plugged())
@@ -299,6 +309,7 @@ def usage_errors_say_what_is_wrong():
 if __name__ == '__main__':
     run([a_whole_session, the_name_is_told_whatever_the_machine_does, it_waits_for_the_front_end,
          it_ends_without_a_front_end, an_unplugged_cable_is_plugged_in_again, a_boot_storm,
-         junk_from_the_host_is_survived, hostile_kinds_of_usb,
+         junk_from_the_host_is_survived,
+         more_than_the_cable_holds, hostile_kinds_of_usb,
          every_hostile_kind_lives_through_a_start, kdnet_on_usb, arp_and_echo_are_answered,
          usage_errors_say_what_is_wrong])

@@ -318,6 +318,7 @@ static void test_other_commands(void **state)
 	/* An answer to an echo that we did not send has its bytes behind it. */
 	kdp_put_u16(p, 0x8800 | 5);
 	assert_int_equal(receive(p, 9, &d), 7);
+	assert_int_equal(eem.stats.commands, 1);
 	/* Hints, the reserved bit, later commands: two bytes. */
 	for (unsigned header = 0x9000; header <= 0xFFFF; header += 0x3F) {
 		kdp_put_u16(p, (uint16_t)header);
@@ -603,6 +604,19 @@ static void test_checksum_of_zero(void **state)
 
 /* ---- to whom ---------------------------------------------------------- */
 
+static void test_own_addresses(void **state)
+{
+	struct kdu_eem_config c = { .own = { { 0, 0, 0, 0, 0, 1 }, { 0, 0, 0, 9 }, PORT } };
+
+	(void)state;
+	start();
+	assert_memory_equal(eem.own.mac, kdu_eem_host.mac, 6);
+	assert_memory_equal(eem.own.ip, kdu_eem_host.ip, 4);
+	kdu_eem_init(&eem, &c);
+	assert_memory_equal(eem.own.mac, c.own.mac, 6);
+	assert_memory_equal(eem.own.ip, c.own.ip, 4);
+}
+
 static void test_nobody_to_send_to(void **state)
 {
 	struct transfer x = hello();
@@ -715,7 +729,9 @@ static void test_session(void **state)
 	assert_memory_equal(session.host.usb.eem.peer.mac, kdu_eem_target.mac, 6);
 	assert_memory_equal(session.target.usb.eem.peer.mac, kdu_eem_host.mac, 6);
 	assert_memory_equal(session.target.net.current_host.ip + 12, kdu_eem_host.ip, 4);
+	assert_int_equal(session.target.net.current_host.port, PORT);
 	/* To the driver there is one peer. */
+	assert_true(kdt_eem.transfers);
 	assert_false(kdt_adopt(&session.host.kdt));
 	assert_false(kdt_tx_goes_back(&session.host.kdt));
 	assert_null(kdt_target_name(&session.host.kdt));
@@ -850,6 +866,7 @@ int main(void)
 		cmocka_unit_test(test_udp),
 		cmocka_unit_test(test_udp_lengths),
 		cmocka_unit_test(test_checksum_of_zero),
+		cmocka_unit_test(test_own_addresses),
 		cmocka_unit_test(test_nobody_to_send_to),
 		cmocka_unit_test(test_what_is_sent),
 		cmocka_unit_test_setup_teardown(test_session, setup, teardown),

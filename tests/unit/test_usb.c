@@ -174,7 +174,8 @@ static void test_devices(void **state)
 	assert_int_equal(d->framing, KDU_EEM);
 	d = kdu_device_find(0x1D6B, 0x0010);
 	assert_non_null(d);
-	assert_true(d->on_demand);
+	for (d = kdu_devices; d->what; d++)
+		assert_int_equal(d->on_demand, d->vendor != 0x3495 && d->vendor != 0x045E);
 	assert_null(kdu_device_find(0x045E, 0x062D));
 }
 
@@ -758,6 +759,34 @@ static void test_replug(void **state)
 	saw_news(seen_count - 1, KDU_NEWS_UNNAMED);
 }
 
+/* What came early from one device is not for the next. */
+static void test_replug_before_the_name(void **state)
+{
+	(void)state;
+	start(KDP_HOST, "rig");
+	feed_packet(SYNC_ID, 1, 30);
+	kdt_replug(&t, now);
+	answer("rig");
+	assert_int_equal(seen_count, 1);
+	feed_packet(SYNC_ID, 2, 30);
+	saw_data(1, 2);
+}
+
+static void test_too_long_transfers(void **state)
+{
+	static uint8_t p[KDU_MAX_TRANSFER + 1];
+
+	(void)state;
+	start_named("rig");
+	packet(p, SYNC_ID, 1, 30);
+	feed(p, sizeof(p));
+	saw_nothing();
+	assert_int_equal(usb.stats.rx_too_long, 1);
+	assert_int_equal(t.link.scan.garbage, 0);
+	feed(p, sizeof(p) - 1);
+	saw_data(0, 1);
+}
+
 static void test_replug_in_a_storm(void **state)
 {
 	(void)state;
@@ -816,6 +845,8 @@ static void test_target_says_its_name(void **state)
 	feed_text("NAME=x");
 	sends_nothing();
 	saw_nothing();
+	assert_int_equal(usb.stats.questions, 3);
+	assert_int_equal(usb.stats.answers, 2);
 }
 
 static void test_target_with_the_longest_name(void **state)
@@ -900,6 +931,8 @@ int main(void)
 		cmocka_unit_test(test_empty_transfers),
 		cmocka_unit_test(test_break_in_is_a_transfer),
 		cmocka_unit_test(test_replug),
+		cmocka_unit_test(test_replug_before_the_name),
+		cmocka_unit_test(test_too_long_transfers),
 		cmocka_unit_test(test_replug_in_a_storm),
 		cmocka_unit_test(test_com_knows_nothing_of_it),
 		cmocka_unit_test(test_target_says_its_name),
