@@ -21,19 +21,16 @@
 
 int kdd_usb_init(libusb_context **out, struct kdd *d)
 {
-	int err = USB_FAULTY("libusb_init", LIBUSB_ERROR_OTHER, libusb_init(out));
-
-	if (err == LIBUSB_SUCCESS)
-		return KD_OK;
-	if (err == LIBUSB_ERROR_NO_MEM)
-		return kdd_fail(d, KD_ERR_NOMEM, "out of memory");
-	if (access("/sys/bus/usb", F_OK) < 0)
+	if (access("/sys/bus/usb", F_OK) < 0 && access("/dev/bus/usb", F_OK) < 0)
 		return kdd_fail(
 		    d, KD_ERR_NOT_FOUND,
-		    "this machine has no USB: its kernel shows no /sys/bus/usb; does it "
-		    "have a USB 3 port, and xhci_hcd?");
-	return kdd_fail(d, KD_ERR_IO, "libusb cannot start: %s; is /dev/bus/usb there?",
-	                libusb_strerror(err));
+		    "this machine has no USB: there is neither /sys/bus/usb nor "
+		    "/dev/bus/usb; does it have a USB 3 port, and its kernel xhci_hcd?");
+	int err = USB_FAULTY("libusb_init", LIBUSB_ERROR_NO_MEM, libusb_init(out));
+	if (err == LIBUSB_SUCCESS)
+		return KD_OK;
+	return kdd_fail(d, err == LIBUSB_ERROR_NO_MEM ? KD_ERR_NOMEM : KD_ERR_IO,
+	                "libusb cannot start: %s", libusb_strerror(err));
 }
 
 void kdd_usb_path(libusb_device *device, char out[KDD_USB_PATH_CAP])

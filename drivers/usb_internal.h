@@ -137,7 +137,7 @@ struct kdd_usb_pipe {
 	bool gone;                    /* the device has left */
 	bool stalled_in, stalled_out; /* the endpoint is halted */
 	bool failed;                  /* a transaction error, or a submission failed */
-	const char *broken;           /* or NULL: a transfer moved in part; its rest is lost */
+	const char *broken;           /* or NULL: why only reopening helps */
 	bool worked;                  /* the device has sent something */
 	struct kdd_usb_counts counts;
 };
@@ -156,7 +156,8 @@ void kdd_usb_pipe_resume(struct kdd_usb_pipe *p);
 void kdd_usb_pipe_cancel(struct kdd_usb_pipe *p);
 /* Transfers that libusb has. */
 unsigned kdd_usb_pipe_flying(const struct kdd_usb_pipe *p);
-/* Forgets what was received and not fetched, queued and not sent. */
+/* Ends with a device: what was received and not fetched, queued and not sent, is
+ * forgotten. Nothing may be flying. */
 void kdd_usb_pipe_drop(struct kdd_usb_pipe *p);
 ssize_t kdd_usb_pipe_recv(struct kdd_usb_pipe *p, uint8_t *buf, size_t cap);
 ssize_t kdd_usb_pipe_send(struct kdd_usb_pipe *p, const uint8_t *buf, size_t len);

@@ -257,12 +257,14 @@ static int reset(struct kdd *d, libusb_device_handle *handle, void *user)
 
 	(void)user;
 	/* Whoever has claimed it would lose it: claim it first. */
+	bool claims = kdd_usb_match(device, &match) == KD_OK;
 	libusb_set_auto_detach_kernel_driver(handle, 1);
-	int err = kdd_usb_match(device, &match) == KD_OK
-	              ? libusb_claim_interface(handle, match.interface)
-	              : LIBUSB_SUCCESS;
-	if (err == LIBUSB_SUCCESS)
-		err = libusb_reset_device(handle);
+	int err = claims ? libusb_claim_interface(handle, match.interface) : LIBUSB_SUCCESS;
+	if (err < 0)
+		return kdd_usb_fail(d, device, err, "claim its interface", NULL);
+	err = libusb_reset_device(handle);
+	if (claims)
+		libusb_release_interface(handle, match.interface);
 	return err < 0 ? kdd_usb_fail(d, device, err, "reset it", NULL) : KD_OK;
 }
 

@@ -231,27 +231,45 @@ ssize_t kdd_usb_pipe_send(struct kdd_usb_pipe *p, const uint8_t *buf, size_t len
 
 bool kdd_usb_pipe_init(struct kdd_usb_pipe *p)
 {
+	p->paused = true;
 	p->in = KD_FAULTY_ALLOC("usb in", calloc(USB_IN_COUNT, sizeof(*p->in)));
 	p->out = KD_FAULTY_ALLOC("usb out", calloc(USB_OUT_COUNT, sizeof(*p->out)));
-	p->out_transfer = KD_FAULTY_ALLOC("usb out transfer", libusb_alloc_transfer(0));
-	if (!p->in || !p->out || !p->out_transfer)
+	if (!p->in || !p->out)
 		return false;
 	for (unsigned i = 0; i < USB_IN_COUNT; i++) {
 		p->in[i].pipe = p;
-		p->in[i].transfer = KD_FAULTY_ALLOC("usb in transfer", libusb_alloc_transfer(0));
-		if (!p->in[i].transfer)
-			return false;
 		p->idle[p->n_idle++] = &p->in[i];
 	}
-	p->paused = true;
 	return true;
+}
+
+/* libusb's transfers refer to their device until they are freed, so they go with
+ * it: its context is closed then. */
+static void free_transfers(struct kdd_usb_pipe *p)
+{
+	for (unsigned i = 0; p->in && i < USB_IN_COUNT; i++) {
+		libusb_free_transfer(p->in[i].transfer);
+		p->in[i].transfer = NULL;
+	}
+	libusb_free_transfer(p->out_transfer);
+	p->out_transfer = NULL;
+}
+
+static bool make_transfers(struct kdd_usb_pipe *p)
+{
+	bool ok = true;
+
+	for (unsigned i = 0; i < USB_IN_COUNT; i++) {
+		p->in[i].transfer = KD_FAULTY_ALLOC("usb in transfer", libusb_alloc_transfer(0));
+		ok = ok && p->in[i].transfer;
+	}
+	p->out_transfer = KD_FAULTY_ALLOC("usb out transfer", libusb_alloc_transfer(0));
+	return ok && p->out_transfer;
 }
 
 void kdd_usb_pipe_finish(struct kdd_usb_pipe *p)
 {
-	for (unsigned i = 0; p->in && i < USB_IN_COUNT; i++)
-		libusb_free_transfer(p->in[i].transfer);
-	libusb_free_transfer(p->out_transfer);
+	free_transfers(p);
 	free(p->in);
 	free(p->out);
 }
@@ -274,8 +292,8 @@ void kdd_usb_pipe_start(struct kdd_usb_pipe *p, const struct kdd_usb_job *attach
 	if (p->chunk == 0)
 		p->chunk = p->match.packet;
 	p->gone = p->stalled_in = p->stalled_out = p->failed = p->worked = false;
-	p->broken = NULL;
-	p->paused = false;
+	p->broken = make_transfers(p) ? NULL : "out of memory";
+	p->paused = p->broken;
 	kdd_usb_pipe_resume(p);
 }
 
@@ -304,5 +322,6 @@ void kdd_usb_pipe_drop(struct kdd_usb_pipe *p)
 {
 	while (p->n_filled > 0)
 		p->idle[p->n_idle++] = p->filled[--p->n_filled];
-	p->n_out = p->out_flying ? 1 : 0;
+	p->n_out = 0;
+	free_transfers(p);
 }

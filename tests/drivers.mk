@@ -1,7 +1,7 @@
 # Tests of drivers/
 EXTRA_DIST += %D%/unit/driver_test.h %D%/unit/serial_mock.h
-dist_check_SCRIPTS += %D%/unit/test_serial.sh
-TESTS += %D%/unit/test_serial.sh
+dist_check_SCRIPTS += %D%/unit/test_serial.sh %D%/unit/test_usb_driver.sh
+TESTS += %D%/unit/test_serial.sh %D%/unit/test_usb_driver.sh
 if HAVE_CMOCKA
 check_PROGRAMS += %D%/unit/test_fake %D%/unit/test_lock
 TESTS += %D%/unit/test_fake %D%/unit/test_lock
@@ -16,6 +16,14 @@ TESTS += %D%/unit/test_usb_device
 %C%_unit_test_usb_device_SOURCES = %D%/unit/test_usb_device.c
 %C%_unit_test_usb_device_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_usb_device_LDADD = libusbdevice.a libkdproto.a $(CMOCKA_LIBS)
+if DRIVER_USB
+if HAVE_UMOCKDEV
+check_PROGRAMS += %D%/unit/test_usb_driver
+%C%_unit_test_usb_driver_SOURCES = %D%/unit/test_usb_driver.c
+%C%_unit_test_usb_driver_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_usb_driver_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
+endif
+endif
 if DRIVER_STREAM
 check_PROGRAMS += %D%/unit/test_stream
 TESTS += %D%/unit/test_stream

@@ -6,3 +6,9 @@ libusbdevice_a_SOURCES = \
 	%D%/command.c %D%/command.h \
 	%D%/descriptors.c \
 	%D%/device.c %D%/device.h
+if HAVE_UMOCKDEV
+noinst_PROGRAMS += kdusb-mock
+kdusb_mock_SOURCES = %D%/kdusb-mock.c %D%/mock.h %D%/mock_usbfs.c
+kdusb_mock_CPPFLAGS = $(AM_CPPFLAGS) $(UMOCKDEV_CFLAGS)
+kdusb_mock_LDADD = libusbdevice.a libkdproto.a $(UMOCKDEV_LIBS)
+endif
