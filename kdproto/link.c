@@ -36,6 +36,7 @@ const struct kdp_link_rules kdp_rules_com = {
 const struct kdp_link_rules kdp_rules_usb = {
 	.name = "usb",
 	.trailer = false,
+	.trailer_optional = true,
 	.host_id_first = KDP_ID_FIRST,
 	.target_id_first = KDP_ID_FIRST,
 	.id_flip = 1,
@@ -142,6 +143,12 @@ static void ids_unknown(struct kdp_link *l)
 	l->maybe_copy = true;
 }
 
+/* One that is not needed is garbage behind the packet, and skipped. */
+static bool needs_trailer(const struct kdp_link_rules *r)
+{
+	return r->trailer && !r->trailer_optional;
+}
+
 /* Nothing is pending any more. */
 static void tx_idle(struct kdp_link *l)
 {
@@ -159,7 +166,7 @@ void kdp_link_init(struct kdp_link *l, const struct kdp_link_config *c, int64_t 
 	l->rules = r;
 	l->ack_ms = c->ack_ms ? c->ack_ms : c->role == KDP_HOST ? r->host_ack_ms : r->target_ack_ms;
 	l->resets = c->resets;
-	kdp_scan_init(&l->scan, r->trailer);
+	kdp_scan_init(&l->scan, needs_trailer(r));
 	l->rx_any = c->role == KDP_HOST;
 	l->replies_due = 1; /* to a host before us, perhaps */
 	l->fed_ms = now_ms;
@@ -240,7 +247,7 @@ void kdp_link_restart(struct kdp_link *l)
 {
 	tx_idle(l);
 	ids_restart(l);
-	kdp_scan_init(&l->scan, l->rules->trailer);
+	kdp_scan_init(&l->scan, needs_trailer(l->rules));
 	l->contact = false;
 	l->rx_any = true;
 	l->want_resend = false;
@@ -708,7 +715,7 @@ void kdp_link_feed_packet(struct kdp_link *l, struct kdp_span packet, int64_t no
 
 	if (packet.n == 1 && packet.p[0] == KDP_BREAK_IN) {
 		got_break(l);
-	} else if (kdp_frame_decode(&f, packet, l->rules->trailer) > 0) {
+	} else if (kdp_frame_decode(&f, packet, needs_trailer(l->rules)) > 0) {
 		got_frame(l, &f, now_ms);
 	} else {
 		l->stats.rx_bad++;

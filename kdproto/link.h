@@ -34,6 +34,7 @@ enum kdp_role { KDP_HOST, KDP_TARGET };
 struct kdp_link_rules {
 	const char *name;
 	bool trailer;           /* data packets end in AA */
+	bool trailer_optional;  /* they are taken with and without */
 	uint32_t host_id_first; /* first id of each direction */
 	uint32_t target_id_first;
 	uint32_t id_flip;          /* XORed into the id after each packet, */
@@ -63,7 +64,7 @@ struct kdp_link_rules {
 
 /* Serial ports and everything that looks like one. */
 extern const struct kdp_link_rules kdp_rules_com;
-/* KDUSB: as COM, and no trailer; one that comes all the same is skipped. */
+/* KDUSB: as COM, but for the trailer. */
 extern const struct kdp_link_rules kdp_rules_usb;
 /* KDNET: one packet a datagram, encrypted elsewhere. */
 extern const struct kdp_link_rules kdp_rules_kdnet;

@@ -59,7 +59,7 @@ static struct kdp_span eem_tx(struct kdt *t, int64_t now_ms)
 
 static void eem_tx_done(struct kdt *t, size_t n, int64_t now_ms)
 {
-	if (n < t->transfer_len)
+	if (!t->transfer_len || n < t->transfer_len)
 		return;
 	t->transfer_len = 0;
 	if (t->transfer_datagram)

@@ -667,6 +667,8 @@ static int run_program(struct program *p)
 	p->rules = p->o.on == ON_NET   ? kdp_rules_kdnet
 	           : p->o.on == ON_USB ? kdp_rules_usb
 	                               : kdp_rules_com;
+	if (p->usb.hostile == HOSTILE_USB_TRAILERS)
+		p->rules.trailer = true;
 	if (p->o.tries)
 		p->rules.target_tries = p->rules.target_tries_new = p->o.tries;
 	catch_signals(&unblocked);

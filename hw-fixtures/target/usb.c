@@ -37,17 +37,6 @@ void usb_flush(struct usb *u)
 		u->bytes_out += n;
 }
 
-static bool send_with_trailer(struct usb *u, const void *buf, size_t n)
-{
-	uint8_t copy[KDP_MAX_FRAME];
-
-	if (n <= KDP_HEADER_LEN || n == sizeof(copy))
-		return cable_send(&u->cable, buf, n);
-	memcpy(copy, buf, n);
-	copy[n] = KDP_TRAILER;
-	return cable_send(&u->cable, copy, n + 1);
-}
-
 /* A second half that is not taken is lost: the packet will be repeated. */
 static bool send_in_halves(struct usb *u, const uint8_t *buf, size_t n)
 {
@@ -61,9 +50,7 @@ size_t usb_send(struct usb *u, const void *buf, size_t n)
 {
 	bool taken;
 
-	if (u->hostile == HOSTILE_USB_TRAILERS)
-		taken = send_with_trailer(u, buf, n);
-	else if (u->hostile == HOSTILE_USB_HALVES)
+	if (u->hostile == HOSTILE_USB_HALVES)
 		taken = send_in_halves(u, buf, n);
 	else
 		taken = cable_send(&u->cable, buf, n);

@@ -540,6 +540,37 @@ static void test_trailer_or_none(void **state)
 	assert_true(KDP_HEADER_LEN + KDP_MAX_PAYLOAD <= kdu_rules.chunk);
 }
 
+/* The other way round, should that be what targets want. */
+static void test_trailer_as_a_switch(void **state)
+{
+	static struct kdp_link l;
+	struct kdp_link_rules rules = kdp_rules_usb;
+	struct kdp_link_config c = { .role = KDP_HOST, .rules = &rules };
+	uint8_t p[KDP_MAX_FRAME];
+	uint32_t id = SYNC_ID;
+	struct kdp_event ev;
+	struct kdp_span tx;
+
+	(void)state;
+	rules.trailer = true;
+	kdp_link_init(&l, &c, 0);
+	for (size_t i = 0; i < 4; i++) {
+		size_t n = packet(p, id, 1, 30 + i);
+
+		p[n] = KDP_TRAILER;
+		kdp_link_feed(&l, kdp_span(p, n + i % 2), 0);
+		assert_true(kdp_link_next(&l, &ev, 0));
+		assert_int_equal(ev.payload.n, 30 + i);
+		assert_false(kdp_link_next(&l, &ev, 0));
+		kdp_link_tx_done(&l, kdp_link_tx(&l, 0).n, 0);
+		id = (id & ~KDP_ID_SYNC) ^ 1;
+	}
+	assert_int_equal(kdp_link_send(&l, KDP_STATE_MANIPULATE, kdp_span("x", 1), 0, 0), KD_OK);
+	tx = kdp_link_tx(&l, 0);
+	assert_int_equal(tx.n, KDP_HEADER_LEN + 1 + KDP_TRAILER_LEN);
+	assert_int_equal(tx.p[tx.n - 1], KDP_TRAILER);
+}
+
 static void test_several_packets_in_a_transfer(void **state)
 {
 	static uint8_t p[KDU_MAX_TRANSFER];
@@ -921,6 +952,7 @@ int main(void)
 		cmocka_unit_test(test_late_name),
 		cmocka_unit_test(test_accepting_is_for_those_that_have_not_answered),
 		cmocka_unit_test(test_trailer_or_none),
+		cmocka_unit_test(test_trailer_as_a_switch),
 		cmocka_unit_test(test_several_packets_in_a_transfer),
 		cmocka_unit_test(test_a_packet_in_two_transfers),
 		cmocka_unit_test(test_a_packet_without_its_end),
