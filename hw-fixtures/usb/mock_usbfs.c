@@ -8,16 +8,15 @@
 #include "hw-fixtures/usb/mock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/usbdevice_fs.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <umockdev.h>
+#include <unistd.h>
 
-/* A node of umockdev is a plain file, which poll always finds ready. A program
- * that reaps in vain is held for so long, or it would spin. */
-#define HOLD_MS     4
 #define MAX_URB_LEN (1024 * 1024)
 
 /* One address of the device: each time it is plugged in it gets another. */
@@ -27,12 +26,12 @@ struct mock_node {
 	unsigned address;
 	bool gone;
 	UMockdevIoctlBase *base;
-	GMainContext *context; /* umockdev's, known from the first ioctl on */
 	UMockdevIoctlClient *claimed_by;
 	GQueue flying, done; /* of struct urb */
-	/* The program that waits in a reap. */
-	UMockdevIoctlClient *held;
-	GSource *hold_timer;
+	/* What the program opens: a pipe. poll finds it writable when a transfer
+	 * can be reaped, as usbfs has it, because it is full until then. */
+	int fifo;
+	bool is_full;
 };
 
 struct urb {
@@ -58,7 +57,19 @@ static void free_urb(struct urb *u)
 	g_free(u);
 }
 
-static gboolean reap_held(gpointer user);
+/* Lets poll find the node ready, or not. */
+static void show(struct mock_node *n)
+{
+	static char page[4096];
+	bool ready = n->done.head != NULL;
+	ssize_t moved = 0;
+
+	if (ready == !n->is_full)
+		return;
+	moved = ready ? read(n->fifo, page, sizeof(page)) : write(n->fifo, page, sizeof(page));
+	if (moved == sizeof(page))
+		n->is_full = !ready;
+}
 
 /* Under the lock, on either thread. */
 void mock_completed(struct emu *e, struct emu_request *r)
@@ -69,13 +80,7 @@ void mock_completed(struct emu *e, struct emu_request *r)
 	(void)e;
 	g_queue_remove(&n->flying, u);
 	g_queue_push_tail(&n->done, u);
-	if (!n->held)
-		return;
-	GSource *soon = g_idle_source_new();
-	g_source_set_priority(soon, G_PRIORITY_HIGH);
-	g_source_set_callback(soon, reap_held, n, NULL);
-	g_source_attach(soon, n->context);
-	g_source_unref(soon);
+	show(n);
 }
 
 static struct urb *take_done(struct mock_node *n, const UMockdevIoctlClient *client)
@@ -108,67 +113,17 @@ static void give_back(struct urb *u, UMockdevIoctlClient *client)
 	free_urb(u);
 }
 
-static void stop_holding(struct mock_node *n)
-{
-	g_clear_object(&n->held);
-	if (n->hold_timer) {
-		g_source_destroy(n->hold_timer);
-		g_clear_pointer(&n->hold_timer, g_source_unref);
-	}
-}
-
-static bool reap(struct mock_node *n, UMockdevIoctlClient *client)
-{
-	struct urb *u = take_done(n, client);
-
-	if (!u)
-		return false;
-	give_back(u, client);
-	umockdev_ioctl_client_complete(client, 0, 0);
-	return true;
-}
-
-static gboolean reap_held(gpointer user)
-{
-	struct mock_node *n = user;
-	UMockdevIoctlClient *client;
-
-	pthread_mutex_lock(&mock_of(n)->lock);
-	client = n->held;
-	if (client && reap(n, client))
-		stop_holding(n);
-	pthread_mutex_unlock(&mock_of(n)->lock);
-	return G_SOURCE_REMOVE;
-}
-
-static gboolean on_hold_end(gpointer user)
-{
-	struct mock_node *n = user;
-	UMockdevIoctlClient *client;
-
-	pthread_mutex_lock(&mock_of(n)->lock);
-	client = n->held;
-	if (client)
-		umockdev_ioctl_client_complete(client, -1, n->gone ? ENODEV : EAGAIN);
-	stop_holding(n);
-	pthread_mutex_unlock(&mock_of(n)->lock);
-	return G_SOURCE_REMOVE;
-}
-
 /* ---- ioctls; each completes the client's, or returns the errno to fail with ---- */
 
 static int do_reap(struct mock_node *n, UMockdevIoctlClient *client)
 {
-	if (reap(n, client))
-		return 0;
-	if (n->gone)
-		return ENODEV;
-	if (n->held)
-		return EAGAIN;
-	n->held = g_object_ref(client);
-	n->hold_timer = g_timeout_source_new(HOLD_MS);
-	g_source_set_callback(n->hold_timer, on_hold_end, n, NULL);
-	g_source_attach(n->hold_timer, n->context);
+	struct urb *u = take_done(n, client);
+
+	if (!u)
+		return n->gone ? ENODEV : EAGAIN;
+	show(n);
+	give_back(u, client);
+	umockdev_ioctl_client_complete(client, 0, 0);
 	return 0;
 }
 
@@ -186,6 +141,7 @@ static int do_control(struct mock_node *n, struct urb *u, const struct usbdevfs_
 		umockdev_ioctl_data_update(u->buffer, 8, u->data + 8, result);
 	g_clear_pointer(&u->data, g_free);
 	g_queue_push_tail(&n->done, u);
+	show(n);
 	return 0;
 }
 
@@ -347,8 +303,6 @@ static gboolean on_ioctl(UMockdevIoctlBase *base, UMockdevIoctlClient *client, g
 		arg = umockdev_ioctl_data_resolve(umockdev_ioctl_client_get_arg(client), 0, size,
 		                                  NULL);
 	pthread_mutex_lock(&mock_of(n)->lock);
-	if (!n->context)
-		n->context = g_main_context_ref(g_source_get_context(g_main_current_source()));
 	if (arg || !size || request == USBDEVFS_DISCARDURB || request == USBDEVFS_REAPURBNDELAY)
 		error = do_ioctl(n, client, request, arg);
 	pthread_mutex_unlock(&mock_of(n)->lock);
@@ -366,8 +320,6 @@ static void on_vanished(UMockdevIoctlBase *base, UMockdevIoctlClient *client, gp
 
 	(void)base;
 	pthread_mutex_lock(&mock_of(n)->lock);
-	if (n->held == client)
-		stop_holding(n);
 	for (GList *l = n->flying.head, *next; l; l = next) {
 		u = l->data;
 		next = l->next;
@@ -376,6 +328,7 @@ static void on_vanished(UMockdevIoctlBase *base, UMockdevIoctlClient *client, gp
 	}
 	while ((u = take_done(n, client)))
 		free_urb(u);
+	show(n);
 	if (n->claimed_by == client)
 		n->claimed_by = NULL;
 	pthread_mutex_unlock(&mock_of(n)->lock);
@@ -440,15 +393,32 @@ static char *describe(const struct mock_node *n)
 	return g_string_free(out, FALSE);
 }
 
+/* The pipe takes the place of umockdev's plain file. */
+static bool make_fifo(struct mock_node *n, const char *file)
+{
+	if (unlink(file) < 0 || mkfifo(file, 0644) < 0)
+		return false;
+	n->fifo = open(file, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (n->fifo < 0 || fcntl(n->fifo, F_SETPIPE_SZ, 4096) != 4096)
+		return false;
+	show(n);
+	return true;
+}
+
 /* umockdev's own files in the root are for root alone; a program of another user
  * needs them, and makes some: sockets for ioctls, and for what udev tells. */
-static bool set_mode(const struct mock *m, const char *node_path)
+static bool set_mode(const struct mock *m, const char *root, const char *file, const char *socket)
 {
-	char *root = umockdev_testbed_get_root_dir(m->testbed);
+	return m->node_mode < 0 || (chmod(root, 01777) == 0 && chmod(socket, 0666) == 0 &&
+	                            chmod(file, (mode_t)m->node_mode) == 0);
+}
+
+static bool finish_node(struct mock_node *n, const char *node_path)
+{
+	char *root = umockdev_testbed_get_root_dir(mock_of(n)->testbed);
 	char *file = g_strconcat(root, node_path, NULL);
 	char *socket = g_strconcat(root, "/ioctl", node_path, NULL);
-	bool ok = m->node_mode < 0 || (chmod(root, 01777) == 0 && chmod(socket, 0666) == 0 &&
-	                               chmod(file, (mode_t)m->node_mode) == 0);
+	bool ok = make_fifo(n, file) && set_mode(mock_of(n), root, file, socket);
 
 	if (!ok)
 		perror(file);
@@ -466,6 +436,7 @@ static bool add_device(struct mock_port *port)
 
 	n->port = port;
 	n->address = ++m->last_address;
+	n->fifo = -1;
 	n->base = umockdev_ioctl_base_new();
 	n->next = m->nodes;
 	m->nodes = n;
@@ -475,7 +446,7 @@ static bool add_device(struct mock_port *port)
 	char *node_path = g_strdup_printf("/dev/bus/usb/%03d/%03u", MOCK_BUS, n->address);
 	bool ok = umockdev_testbed_add_from_string(m->testbed, text, &error) &&
 	          umockdev_testbed_attach_ioctl(m->testbed, node_path, n->base, &error) &&
-	          set_mode(m, node_path);
+	          finish_node(n, node_path);
 	if (ok) {
 		port->node = n;
 		umockdev_testbed_uevent(m->testbed, path, "add");
@@ -547,8 +518,8 @@ void mock_free_nodes(struct mock *m)
 		while ((u = g_queue_pop_head(&n->done)))
 			free_urb(u);
 		g_object_unref(n->base);
-		if (n->context)
-			g_main_context_unref(n->context);
+		if (n->fifo >= 0)
+			close(n->fifo);
 		g_free(n);
 	}
 }
