@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a program in the guest, with its output, signals and exit status here.
 
-usage: guestrun.py PORT PROGRAM [ARGUMENT...]
+usage: guestrun.py [--user USER] PORT PROGRAM [ARGUMENT...]
 
 PORT is where the guest's agent is reached on loopback. Of PROGRAM only the last
 part of its name counts. Standard input is not passed on. SPDX-License-Identifier: MIT"""
@@ -20,8 +20,10 @@ def call(port, script):
     return s
 
 
-def main(port, argv):
+def main(user, port, argv):
     words = [os.path.basename(argv[0])] + argv[1:]
+    if user:
+        words = ["start-stop-daemon", "-S", "-c", user, "-x", "/bin/" + words[0], "--"] + words[1:]
     lines = call(port, "exec " + " ".join(shlex.quote(w) for w in words)).makefile("rb")
     first = lines.readline().split()
     if first[:1] != [b"pid"]:
@@ -44,6 +46,10 @@ def main(port, argv):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
+    words = sys.argv[1:]
+    as_user = None
+    if words[:1] == ["--user"]:
+        as_user, words = words[1], words[2:]
+    if len(words) < 2:
         sys.exit(__doc__)
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(as_user, int(words[0]), words[1:])

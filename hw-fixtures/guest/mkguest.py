@@ -184,6 +184,7 @@ def initramfs(cache, out, programs):
         a.entry("lib/modules/order", stat.S_IFREG | 0o644, "\n".join(MODULES[:-1]).encode() + b"\n")
         a.entry("etc/passwd", stat.S_IFREG | 0o644,
                 b"root:x:0:0::/:/bin/sh\nguest:x:1000:1000::/:/bin/sh\n")
+        a.entry("etc/group", stat.S_IFREG | 0o644, b"root:x:0:\ndialout:x:20:guest\n")
         for path in programs:
             a.program("bin/" + os.path.basename(path), path)
         a.close()

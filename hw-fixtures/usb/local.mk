@@ -12,3 +12,9 @@ kdusb_mock_SOURCES = %D%/kdusb-mock.c %D%/mock.h %D%/mock_usbfs.c
 kdusb_mock_CPPFLAGS = $(AM_CPPFLAGS) $(UMOCKDEV_CFLAGS)
 kdusb_mock_LDADD = libusbdevice.a libkdproto.a $(UMOCKDEV_LIBS)
 endif
+if HAVE_USBREDIR
+noinst_PROGRAMS += kdusb-redir
+kdusb_redir_SOURCES = %D%/kdusb-redir.c
+kdusb_redir_CPPFLAGS = $(AM_CPPFLAGS) $(USBREDIR_CFLAGS)
+kdusb_redir_LDADD = libusbdevice.a libkdproto.a $(USBREDIR_LIBS)
+endif

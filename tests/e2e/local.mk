@@ -12,6 +12,7 @@ e2e_tests = \
 	%D%/test_net.py \
 	%D%/test_firehose.py \
 	%D%/test_guest_serial.py \
+	%D%/test_guest_usb.py \
 	%D%/test_hostile.py \
 	%D%/test_kdcap.py \
 	%D%/test_kdloop.py \

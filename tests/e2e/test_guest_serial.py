@@ -30,7 +30,7 @@ class Port:
     """A serial port of the guest, the debuggee at the other end of its cable."""
 
     def __init__(self, lab, name, boot=True):
-        self.guest = guestlab.shared(make)
+        self.guest = guestlab.shared(lab, make)
         self.line = self.guest.lines[name]
         self.device = {"uart": "/dev/ttyS1", "ftdi": "/dev/ttyUSB0"}[name]
         if name == "ftdi" and self.guest.sh("test -c " + self.device)[0]:

@@ -1,6 +1,7 @@
 # A Linux guest in QEMU, with real drivers for emulated hardware, where programs
 # of this build run. One guest serves all tests of a file.
 # SPDX-License-Identifier: MIT
+import base64
 import json
 import os
 import re
@@ -127,6 +128,14 @@ class Guest(Proc):
         """A program that goes on running, as a Proc of the lab."""
         return Proc(lab, program, self.wrap + [program] + list(args), **kw)
 
+    def put(self, path, data):
+        """A file in the guest."""
+        self.ok("echo %s | base64 -d >%s" % (base64.b64encode(data).decode(), path))
+
+    def load(self, module):
+        """One that is in the initramfs, but not loaded at the start."""
+        self.ok("lsmod | grep -q ^%s || insmod /lib/modules/%s.ko" % (module, module))
+
     def server(self, lab, *options, **kw):
         return GuestServer(lab, self, *options, **kw)
 
@@ -142,24 +151,50 @@ class Guest(Proc):
 class GuestServer(Server):
     """kdsrv in the guest, ready. It allows any target to whoever has PASSWORD."""
 
-    def __init__(self, lab, guest, *options, **kw):
-        transport = "tcp:port=%d,bind=0.0.0.0,password=%s" % (SERVER_PORT, PASSWORD)
-        super().__init__(lab, "--allow", "*", *options, transports=[transport], wrap=guest.wrap,
-                         **kw)
-        self.port = guest.port_of(SERVER_PORT)
+    def __init__(self, lab, guest, *options, port=SERVER_PORT, user=None, **kw):
+        transport = "tcp:port=%d,bind=0.0.0.0,password=%s" % (port, PASSWORD)
+        run = RUN + (["--user", user] if user else [])
+        super().__init__(lab, "--allow", "*", *options, transports=[transport],
+                         wrap=run + guest.wrap[len(RUN):], **kw)
+        self.port = guest.port_of(port)
 
     @property
     def where(self):
         return super().where + ",password=" + PASSWORD
 
 
-_lab = _guest = _problem = None
+class UsbDevice(Proc):
+    """kdusb-redir: a device at one of the guest's ports; cable is for kdtarget --usb."""
+
+    def __init__(self, lab, socket_path, *options):
+        program = os.path.join(TOP_BUILD, "kdusb-redir")
+        if not os.access(program, os.X_OK):
+            raise Skip("kdusb-redir is not in this build")
+        self.cable = lab.path("cable")
+        super().__init__(lab, "kdusb-redir", [program] + list(options) + [self.cable, socket_path],
+                         stdin=subprocess.PIPE)
+        self.wait_text("^kdusb-redir: ready")
+
+    def command(self, line, timeout_s=20):
+        """Returns the answer, without its "ok"."""
+        start = len(self.out)
+        self.p.stdin.write(line.encode() + b"\n")
+        self.p.stdin.flush()
+        answer = self.wait_text(r"^(ok|error)(.*)\n", timeout_s, start=start)
+        equal(answer.group(1), "ok", "%s: %s" % (line, answer.group(2)))
+        return answer.group(2).strip()
+
+    def status(self):
+        return {k: int(v) for k, v in (w.split("=") for w in self.command("status").split())}
 
 
-def shared(make):
-    """The guest of this test program: made by make(lab) for the first who asks. What a test
-    left running in it has ended."""
-    global _lab, _guest, _problem
+_lab = _guest = _problem = _user = None
+
+
+def shared(lab, make):
+    """The guest of this test program: made by make(lab of its own) for the first who asks. What
+    an earlier test left running in it has ended."""
+    global _lab, _guest, _problem, _user
     if _problem:
         raise _problem
     if not _guest:
@@ -170,7 +205,9 @@ def shared(make):
             _problem = e
             raise
     check(_guest.running(), "the guest has ended: " + _guest.out[-2000:])
-    _guest.sh("killall -9 kdsrv")
+    if _user is not lab:
+        _user = lab
+        _guest.sh("killall -9 kdsrv")
     return _guest
 
 
