@@ -589,7 +589,8 @@ static void usb_look(struct usb *u, int64_t now_ms)
 		usb_set_phase(u, USB_WAITING, now_ms);
 		return;
 	}
-	if (u->n_skips == 0)
+	/* Why the last one left is told first. */
+	if (u->n_skips == 0 && u->shown)
 		usb_say_none(u);
 	usb_set_phase(u, USB_LOOKING, now_ms + LOOK_MS);
 }
