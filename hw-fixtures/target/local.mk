@@ -21,6 +21,8 @@ kdtarget_SOURCES = \
 	%D%/kdtarget.c %D%/kdtarget.h \
 	%D%/net.c %D%/net.h \
 	%D%/options.c \
+	%D%/program.h \
+	%D%/traffic.c \
 	%D%/usb.c %D%/usb.h
 kdtarget_LDADD = libmachinesim.a libdebuggee.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 dist_noinst_SCRIPTS += %D%/run-qemu.sh
