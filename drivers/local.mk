@@ -31,10 +31,13 @@ if DRIVER_USB
 libdrivers_a_SOURCES += \
 	%D%/usb.c \
 	%D%/usb_device.c \
+	%D%/usb_find.c \
 	%D%/usb_internal.h \
 	%D%/usb_job.c \
+	%D%/usb_life.c \
 	%D%/usb_list.c \
-	%D%/usb_pipe.c
+	%D%/usb_pipe.c \
+	%D%/usb_state.h
 endif
 if FAULT_INJECTION
 libdrivers_a_SOURCES += %D%/fault.c
