@@ -107,7 +107,7 @@ struct named {
 
 struct link {
 	unsigned number;
-	bool stream, has_host, has_time;
+	bool stream, usb, has_host, has_time;
 	uint8_t version;
 	unsigned key;
 	struct kdn_address target, host;
@@ -209,6 +209,7 @@ static struct link *link_of(struct kcap_stats *s, const struct kcap_event *e)
 		return NULL;
 	l->number = e->link;
 	l->stream = e->stream;
+	l->usb = e->usb;
 	l->target = e->sender == KCAP_TARGET ? e->src : e->dst;
 	s->links[s->nlinks++] = l;
 	return l;
@@ -468,7 +469,7 @@ static void print_link(FILE *out, const struct link *l)
 	if (l->has_host)
 		fprintf(out, ", host %s", kcap_endpoint(b, l->host.ip, l->host.port));
 	if (l->stream)
-		fputs(", byte stream", out);
+		fputs(l->usb ? ", KDUSB" : ", byte stream", out);
 	else
 		fprintf(out, ", KDNET version %u, key %u", l->version, l->key + 1);
 	fprintf(out, ", %.3f s\n", span);

@@ -58,10 +58,10 @@ check_recording()
 {
 	heading 'What crossed the wire'
 	check_server_ended
-	recorded poke | grep -q 'for 127.0.0.1' || {
-		! "$build/kdcap/kdcap" -r "$capture" -k "@$key_file" 2>&1 | grep 'left out of'
+	if ! recorded poke 2>"$work/kdcap.log" | grep -q 'for 127.0.0.1'; then
+		grep 'left out of this build' "$work/kdcap.log" || broken 'no poke in the recording'
 		return
-	}
+	fi
 	show_recorded poke,response,exception 9
 	show_recorded api=ReadVirtualMemory 4
 	[ "$(recorded response | wc -l)" -ge 2 ] || broken 'no second response: no new keys'
