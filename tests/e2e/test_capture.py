@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # kdsrv --capture and kd --capture: what was recorded is what kdcap and tshark read.
 # SPDX-License-Identifier: MIT
+import fcntl
 import os
 import resource
 import shutil
@@ -44,6 +45,12 @@ def is_a_session(got, dirs=("target", "host")):
     equal(times, sorted(times), "times")
 
 
+def end(server):
+    """From here on all that was recorded is in the file."""
+    server.signal(signal.SIGTERM)
+    equal(server.wait(), 0, "kdsrv's exit status")
+
+
 def contents(path):
     with open(path, "rb") as f:
         return f.read()
@@ -66,8 +73,7 @@ def serial(lab):
     server = lab.server("--capture", path)
     for _ in range(2):
         lab.kd(server, target, COMMANDS)
-    server.signal(signal.SIGTERM)
-    equal(server.wait(), 0, "kdsrv's exit status")
+    end(server)
     got = decode(lab, path)
     is_a_session(got)
     equal({(o["channel"], o["src"].split(":")[-1]) for o in got if o["dir"] == "target"},
@@ -93,8 +99,7 @@ def network(lab):
     c.wait_event(EV_REBOOT)
     c.close()
     lab.kd(server, target, COMMANDS)
-    server.signal(signal.SIGTERM)
-    equal(server.wait(), 0, "kdsrv's exit status")
+    end(server)
     got = decode(lab, path, "--key", target.KEY)
     is_a_session(got)
     equal({o["link"] for o in got}, {1}, "links")
@@ -118,6 +123,7 @@ def several_targets(lab):
     clients = [lab.start_kd(server, t, COMMANDS) for t in (com, net, lab.target())]
     for kd in clients:
         equal(kd.wait(30), 0, "kd's exit status")
+    end(server)
     got = decode(lab, path, "--key", net.KEY)
     equal({o["link"] for o in got}, {1, 2, 3}, "links")
     for link in (1, 2, 3):
@@ -130,6 +136,9 @@ def in_process(lab):
     for target, options in ((lab.target(), ()), (NetTarget(lab), ("--key", NetTarget.KEY))):
         path = lab.path("kd.pcapng")
         lab.kd(None, target, COMMANDS, "--capture", path)
+        # kd may end before its server process, which holds the lock until all is written.
+        with open(path) as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
         is_a_session(decode(lab, path, *options))
     server = lab.server()
     kd = lab.kd(server, target, "q", "--capture", lab.path("no"), status=2)
@@ -147,6 +156,7 @@ def wireshark(lab):
     server = lab.server("--capture", path)
     lab.kd(server, lab.target(), COMMANDS)
     lab.kd(server, NetTarget(lab), COMMANDS)
+    end(server)
     env = dict(lab.env, HOME=lab.dir, XDG_CONFIG_HOME=lab.dir, LC_ALL="C.UTF-8")
     done = subprocess.run(["tshark", "-n", "-X", "lua_script:" + LUA, "-r", path], env=env, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=50)
@@ -218,6 +228,7 @@ def full_disk(lab):
     for _ in range(3):
         kd = lab.kd(server, target, COMMANDS)
         matches("4d 5a", kd.out, "what kd shows")
+    end(server)
     equal(server.err.count("cannot write"), 1, "complaints")
     matches("full.pcapng: cannot write: File too large; the recording ends here", server.err,
             "the complaint")
@@ -263,6 +274,7 @@ def written_anew(lab):
     equal(stat.S_IMODE(os.stat(path).st_mode), 0o600, "mode of the file")
     equal(decode(lab, path), [], "packets before any session")
     lab.kd(server, lab.target(), COMMANDS)
+    end(server)
     is_a_session(decode(lab, path))
 
 
