@@ -95,6 +95,8 @@ static int com_run(struct kdl_run *run, const struct kcs_parsed *parsed)
 	if (err)
 		return kdl_fail(run, err, "com:port=%s: %s", port, error);
 	tell_what_is_seen(run, &look);
+	if (!kdl_is_expected(run, look.is_usb, look.usb_id, look.description, look.serial))
+		return KD_OK;
 	if (!run->mode)
 		return look_only(run, &look);
 	if (look.busy[0])

@@ -180,6 +180,23 @@ static const char *stuck_at(const struct kdl_wires *w, unsigned input)
 	return on == STATES ? "always on" : on ? "on now and then" : "always off";
 }
 
+/* Wires that are not there, and that a cable has from least on: what a rig says
+ * of the cable decides. */
+static enum kdl_verdict without(struct kdl_com *c, enum kdl_cable least, const char *advice)
+{
+	enum kdl_cable cable = c->run->expect ? c->run->expect->cable : KDL_CABLE_ANY;
+
+	if (cable < KDL_CABLE_3_WIRE) {
+		kdl_advise(c->run, "%s", advice);
+		return KDL_WARN;
+	}
+	if (cable < least)
+		return KDL_PASS;
+	kdl_advise(c->run, "the rig says that this cable has the wires: one is broken, or it is "
+	                   "another cable");
+	return KDL_FAIL;
+}
+
 static void judge_rts(struct kdl_com *c, const struct kdl_wires *w, const char *where)
 {
 	if (follows(w, KDD_SERIAL_CTS, KDD_SERIAL_RTS)) {
@@ -191,9 +208,10 @@ static void judge_rts(struct kdl_com *c, const struct kdl_wires *w, const char *
 		kdl_end(c->run, KDL_FAIL, "%sCTS follows DTR, not RTS", where);
 		return;
 	}
-	kdl_advise(c->run, "KD does without; only a program with RTS/CTS flow control would hang");
-	kdl_end(c->run, KDL_WARN, "%sRTS does not reach CTS (%s)", where,
-	        stuck_at(w, KDD_SERIAL_CTS));
+	kdl_end(c->run,
+	        without(c, KDL_CABLE_5_WIRE,
+	                "KD does without; only a program with RTS/CTS flow control would hang"),
+	        "%sRTS does not reach CTS (%s)", where, stuck_at(w, KDD_SERIAL_CTS));
 }
 
 static void judge_dtr(struct kdl_com *c, const struct kdl_wires *w, const char *where)
@@ -210,13 +228,13 @@ static void judge_dtr(struct kdl_com *c, const struct kdl_wires *w, const char *
 		kdl_end(c->run, KDL_FAIL, "%sDSR follows RTS, not DTR", where);
 		return;
 	}
-	kdl_advise(c->run, "KD does without");
+	enum kdl_verdict verdict = without(c, KDL_CABLE_FULL, "KD does without");
 	if (dsr || dcd)
-		kdl_end(c->run, KDL_WARN, "%sDTR reaches %s only, not %s (%s)", where,
+		kdl_end(c->run, verdict, "%sDTR reaches %s only, not %s (%s)", where,
 		        dsr ? "DSR" : "DCD", dsr ? "DCD" : "DSR",
 		        stuck_at(w, dsr ? KDD_SERIAL_DCD : KDD_SERIAL_DSR));
 	else
-		kdl_end(c->run, KDL_WARN, "%sDTR reaches neither DSR (%s) nor DCD (%s)", where,
+		kdl_end(c->run, verdict, "%sDTR reaches neither DSR (%s) nor DCD (%s)", where,
 		        stuck_at(w, KDD_SERIAL_DSR), stuck_at(w, KDD_SERIAL_DCD));
 }
 

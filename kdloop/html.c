@@ -264,6 +264,29 @@ static void put_suite(FILE *out, const struct kdl_suite *s)
 	fputs("</table>\n", out);
 }
 
+/* Of a rig: a row a link. */
+static void put_summary(FILE *out, const struct kdl_run *run)
+{
+	fputs("<h2>", out);
+	put_text(out, run->rig);
+	fputs("</h2>\n<table>\n", out);
+	for (const struct kdl_suite *s = run->first; s; s = s->next) {
+		fputs("<tr><td class=\"n\">", out);
+		put_badge(out, kdl_suite_verdict(s));
+		fputs("</td><td class=\"n\">", out);
+		put_text(out, s->name);
+		fputs("</td><td>", out);
+		if (s->error)
+			put_text(out, s->error_text);
+		else
+			fprintf(out, "%zu passed, %zu warned, %zu failed, %zu skipped",
+			        kdl_count(s, KDL_PASS), kdl_count(s, KDL_WARN),
+			        kdl_count(s, KDL_FAIL), kdl_count(s, KDL_SKIP));
+		fputs("</td></tr>\n", out);
+	}
+	fputs("</table>\n", out);
+}
+
 void kdl_put_html(FILE *out, const struct kdl_run *run)
 {
 	struct utsname host;
@@ -280,6 +303,8 @@ void kdl_put_html(FILE *out, const struct kdl_run *run)
 		put_text(out, host.release);
 	}
 	fputs("</p>\n", out);
+	if (run->rig)
+		put_summary(out, run);
 	for (const struct kdl_suite *s = run->first; s; s = s->next)
 		put_suite(out, s);
 	fputs("</body></html>\n", out);

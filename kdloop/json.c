@@ -118,8 +118,10 @@ static void put_suite(FILE *out, const struct kdl_suite *s)
 
 void kdl_put_json(FILE *out, const struct kdl_run *run)
 {
-	fprintf(out, "{\"kdloop\":\"%s\",\"exit\":%d,\"links\":[", PACKAGE_VERSION,
-	        kdl_run_exit(run));
+	fprintf(out, "{\"kdloop\":\"%s\",\"exit\":%d,", PACKAGE_VERSION, kdl_run_exit(run));
+	if (run->rig)
+		put_member(out, "rig", run->rig);
+	fputs("\"links\":[", out);
 	for (const struct kdl_suite *s = run->first; s; s = s->next) {
 		put_suite(out, s);
 		fputs(s->next ? "," : "", out);

@@ -97,10 +97,29 @@ struct kdl_suite {
 	size_t series_count;
 };
 
+/* What a rig says of a link. */
+enum kdl_cable {
+	KDL_CABLE_ANY, /* not said */
+	KDL_CABLE_PLUG,
+	KDL_CABLE_3_WIRE, /* RX, TX, ground */
+	KDL_CABLE_5_WIRE, /* and RTS to CTS, both ways */
+	KDL_CABLE_FULL,   /* and DTR to DSR and DCD, both ways */
+	KDL_CABLE_ETHERNET,
+	KDL_CABLE_USB,
+};
+
+struct kdl_expect {
+	bool has_id;
+	struct kdd_usb_id id;
+	char serial[64], product[64]; /* of the adapter or device; empty: any */
+	enum kdl_cable cable;
+};
+
 enum kdl_colour { KDL_COLOUR_AUTO, KDL_COLOUR_ALWAYS, KDL_COLOUR_NEVER };
 
 struct kdl_options {
-	const char *link;     /* the connection string */
+	const char *link;     /* the connection string; NULL: rig is given */
+	const char *rig;      /* a file */
 	const char *mode;     /* NULL: only look */
 	unsigned duration_s;  /* 0: as the link thinks best */
 	unsigned wait_s;      /* how long to wait for a peer */
@@ -118,6 +137,8 @@ struct kdl_run {
 	struct kdl_suite *first, *suite; /* all, and the one that runs */
 	struct kdl_check *check;         /* the one that runs, or NULL */
 	const char *mode;                /* of the suite, or NULL */
+	const char *rig;                 /* its name, or NULL */
+	const struct kdl_expect *expect; /* of the suite, in a rig; or NULL */
 	int64_t suite_began_us, check_began_us, shown_us;
 	bool showing; /* a progress line is on the terminal */
 };
@@ -176,6 +197,12 @@ int kdl_fail(struct kdl_run *run, int err, const char *format, ...)
 /* Something seen that is neither good nor bad. */
 void kdl_fact(struct kdl_run *run, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* In a rig, whether the adapter or device is the one that should be there; the
+ * check "adapter" says so. is_usb false: it has no ids. False: it is another one,
+ * and nothing else is to be tried. */
+bool kdl_is_expected(struct kdl_run *run, bool is_usb, struct kdd_usb_id id, const char *product,
+                     const char *serial);
 
 /* A check: begin, then in any order values and advice, then the verdict, which
  * ends it. One check at a time. A check that was begun and not ended when the

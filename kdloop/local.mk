@@ -15,6 +15,8 @@ libkdloop_a_SOURCES = \
 	%D%/options.c %D%/options.h \
 	%D%/print.c \
 	%D%/report.h \
+	%D%/rig.c %D%/rig.h \
+	%D%/rig_parse.c \
 	%D%/run.c
 if DRIVER_SERIAL
 libkdloop_a_SOURCES += \

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "kdloop/options.h"
+#include "kdloop/rig.h"
 
 /* Without SA_RESTART, so that whatever waits comes back and looks. A second
  * signal ends the program at once. */
@@ -21,15 +22,24 @@ static void catch_signals(void)
 
 int main(int argc, char **argv)
 {
+	static struct kdl_rig rig;
+	char error[KCS_ERROR_CAP];
 	struct kdl_options o;
 	struct kdl_run run;
 	int code = kdl_options_parse(&o, argc, argv);
 
 	if (code >= 0)
 		return code;
+	if (o.rig && kdl_rig_load(&rig, o.rig, error, sizeof(error))) {
+		fprintf(stderr, "kdloop: %s\n", error);
+		return KDL_EXIT_USAGE;
+	}
 	catch_signals();
 	kdl_run_init(&run, &o);
-	kdl_run_link(&run, NULL, o.link, o.mode);
+	if (o.rig)
+		kdl_rig_run(&run, &rig);
+	else
+		kdl_run_link(&run, NULL, o.link, o.mode);
 	code = kdl_run_report(&run) ? KDL_EXIT_FAIL : kdl_run_exit(&run);
 	kdl_run_free(&run);
 	return code;

@@ -9,10 +9,20 @@
 #define WAIT_S      30
 #define SECONDS_MAX 604800 /* a week */
 
-enum { OPT_MODE = 256, OPT_DURATION, OPT_WAIT, OPT_HTML, OPT_JSON, OPT_COLOUR, OPT_LOCK_DIR };
+enum {
+	OPT_MODE = 256,
+	OPT_DURATION,
+	OPT_WAIT,
+	OPT_HTML,
+	OPT_JSON,
+	OPT_COLOUR,
+	OPT_LOCK_DIR,
+	OPT_RIG
+};
 
 static const char usage[] =
     "Usage: kdloop LINK [--mode MODE] [options]\n"
+    "       kdloop --rig FILE [options]\n"
     "Tests a link for kernel debugging: cable, port, adapter, network path.\n"
     "\n"
     "LINK is one of\n"
@@ -23,6 +33,7 @@ static const char usage[] =
     "Without --mode it only looks, and sends nothing.\n"
     "\n"
     "      --mode MODE           what to do, see above\n"
+    "      --rig FILE            test all links that the file describes, see kdloop(1)\n"
     "      --duration SECONDS    test so long\n"
     "      --wait SECONDS        how long to wait for the other kdloop [30]\n"
     "      --json                one JSON object instead of lines\n"
@@ -36,6 +47,7 @@ static const char usage[] =
 
 static const struct option long_options[] = {
 	{ "mode", required_argument, NULL, OPT_MODE },
+	{ "rig", required_argument, NULL, OPT_RIG },
 	{ "duration", required_argument, NULL, OPT_DURATION },
 	{ "wait", required_argument, NULL, OPT_WAIT },
 	{ "html", required_argument, NULL, OPT_HTML },
@@ -83,6 +95,9 @@ static bool take_option(struct kdl_options *o, int option, const char *arg)
 	case OPT_MODE:
 		o->mode = arg;
 		return true;
+	case OPT_RIG:
+		o->rig = arg;
+		return true;
 	case OPT_DURATION:
 		return take_seconds(&o->duration_s, "--duration ", arg);
 	case OPT_WAIT:
@@ -119,11 +134,15 @@ int kdl_options_parse(struct kdl_options *o, int argc, char **argv)
 		if (!take_option(o, option, optarg))
 			return KDL_EXIT_USAGE;
 	}
-	if (optind + 1 == argc) {
+	if (o->rig && optind == argc && !o->mode)
+		return -1;
+	if (!o->rig && optind + 1 == argc) {
 		o->link = argv[optind];
 		return -1;
 	}
-	complain(optind == argc ? "which link? Give one, as in: kdloop com:port=/dev/ttyUSB0"
-	                        : "one link at a time; or a rig file for several");
+	complain(o->rig ? "--rig FILE says which links and modes there are; leave LINK and "
+	                  "--mode out"
+	         : optind == argc ? "which link? Give one, as in: kdloop com:port=/dev/ttyUSB0"
+	                          : "one link at a time; or --rig FILE for several");
 	return KDL_EXIT_USAGE;
 }

@@ -125,6 +125,50 @@ void kdl_fact(struct kdl_run *run, const char *name, const char *format, ...)
 	kdl_print_fact(run, f);
 }
 
+/* "0403:6001 FT232R USB UART, serial number FT0A1B2C"; what is empty is left out,
+ * and so is a number that is part of the product's name. */
+static void format_adapter(char out[KDL_TEXT], const struct kdd_usb_id *id, const char *product,
+                           const char *serial)
+{
+	int n = 0;
+
+	if (strstr(product, serial))
+		serial = "";
+	if (id)
+		n = snprintf(out, KDL_TEXT, "%04x:%04x%s", id->vendor, id->product,
+		             product[0] ? " " : "");
+	snprintf(out + n, KDL_TEXT - (size_t)n, "%.90s%s%.64s", product,
+	         !serial[0]         ? ""
+	         : id || product[0] ? ", serial number "
+	                            : "serial number ",
+	         serial);
+}
+
+bool kdl_is_expected(struct kdl_run *run, bool is_usb, struct kdd_usb_id id, const char *product,
+                     const char *serial)
+{
+	const struct kdl_expect *e = run->expect;
+	char wanted[KDL_TEXT], found[KDL_TEXT] = "no USB adapter";
+
+	if (!e || (!e->has_id && !e->serial[0] && !e->product[0]))
+		return true;
+	format_adapter(wanted, e->has_id ? &e->id : NULL, e->product, e->serial);
+	if (is_usb)
+		format_adapter(found, &id, product, serial);
+	bool good = is_usb &&
+	            (!e->has_id || (e->id.vendor == id.vendor && e->id.product == id.product)) &&
+	            (!e->serial[0] || strcmp(e->serial, serial) == 0) &&
+	            (!e->product[0] || strstr(product, e->product));
+	kdl_begin(run, "adapter");
+	if (good) {
+		kdl_end(run, KDL_PASS, "%s", found);
+		return true;
+	}
+	kdl_advise(run, "cables were swapped, or the rig file is out of date; nothing was sent");
+	kdl_end(run, KDL_FAIL, "%s is there; the rig says %s", found, wanted);
+	return false;
+}
+
 void kdl_begin(struct kdl_run *run, const char *name, ...)
 {
 	struct kdl_suite *s = run->suite;

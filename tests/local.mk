@@ -11,7 +11,6 @@ include tests/drivers.mk
 include tests/kdsrv.mk
 include tests/kd.mk
 include tests/kdcap.mk
-include tests/kdloop_net.mk
 include tests/kdloop.mk
 include tests/target.mk
 include tests/fuzz/local.mk

@@ -19,6 +19,7 @@ fuzz_replays = \
 	%D%/replay_kdnet \
 	%D%/replay_link \
 	%D%/replay_message \
+	%D%/replay_rig \
 	%D%/replay_usb \
 	%D%/replay_wire
 fuzz_binaries = \
@@ -30,6 +31,7 @@ fuzz_binaries = \
 	%D%/fuzz_kdnet \
 	%D%/fuzz_link \
 	%D%/fuzz_message \
+	%D%/fuzz_rig \
 	%D%/fuzz_usb \
 	%D%/fuzz_wire
 
@@ -72,6 +74,11 @@ fuzz_binaries = \
 %C%_replay_message_LDADD = libkdproto.a
 %C%_fuzz_message_LDADD = libkdproto.a
 %C%_fuzz_message_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_rig_SOURCES = %D%/fuzz_rig.c %D%/replay.c
+%C%_replay_rig_LDADD = $(KDLOOP_LIBS)
+%C%_fuzz_rig_LDADD = $(KDLOOP_LIBS)
+%C%_fuzz_rig_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_usb_SOURCES = %D%/fuzz_usb.c %D%/replay.c
 %C%_replay_usb_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
