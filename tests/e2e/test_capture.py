@@ -51,6 +51,12 @@ def end(server):
     equal(server.wait(), 0, "kdsrv's exit status")
 
 
+def wait_written(path):
+    """kd may end before its server process, which has a lock on the file until it does."""
+    with open(path) as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+
+
 def contents(path):
     with open(path, "rb") as f:
         return f.read()
@@ -136,15 +142,36 @@ def in_process(lab):
     for target, options in ((lab.target(), ()), (NetTarget(lab), ("--key", NetTarget.KEY))):
         path = lab.path("kd.pcapng")
         lab.kd(None, target, COMMANDS, "--capture", path)
-        # kd may end before its server process, which holds the lock until all is written.
-        with open(path) as f:
-            fcntl.flock(f, fcntl.LOCK_EX)
+        wait_written(path)
         is_a_session(decode(lab, path, *options))
     server = lab.server()
     kd = lab.kd(server, target, "q", "--capture", lab.path("no"), status=2)
     matches("kdsrv --capture", kd.err, "what to do instead")
     kd = lab.kd(None, lab.target(), "q", "--capture", "/nonexistent/x", status=2)
     matches("--capture /nonexistent/x: cannot record there", kd.err, "kd's error")
+
+
+@test
+def replayed(lab):
+    """kdcap plays what was recorded to another debugger, who sees the same"""
+    path = lab.path("again.pcapng")
+    target = NetTarget(lab)
+
+    def shown(kd):
+        return re.findall(r"^(?:Windows 8|rip=|fffff800`0(?:0100|1)).*", kd.out, re.M)
+    first = shown(lab.kd(None, target, "vertarget; r rip; db nt L40; lm; g", "--capture", path))
+    check(len(first) > 6, "kd shows what it read: %r" % first)
+    target.kill()
+    wait_written(path)
+    replay = Proc(lab, "kdcap", [PROGRAMS["kdcap"], "--replay", path, "--key", target.KEY, "--as",
+                                 "target", "--port", str(target.own)], expect=None)
+    replay.wait_text("playing", stream="err")
+    kd = lab.start_kd(None, target, "vertarget; r rip; db nt L40; lm; g; .sleep 15000")
+    check(replay.wait(40) in (0, 5), "kdcap's exit status")
+    matches(r"(\d+) of \1 steps played", replay.err, "what was played")
+    kd.signal(signal.SIGTERM)
+    kd.wait(20)
+    equal(shown(kd), first, "what kd shows of the replay")
 
 
 @test
