@@ -1,8 +1,8 @@
 # tests/fault
 
 check_PROGRAMS += %D%/lossy %D%/lossy_net
-TESTS += %D%/lossy %D%/lossy_net %D%/test_main_scenario.py
-dist_check_SCRIPTS += %D%/test_main_scenario.py
+TESTS += %D%/lossy %D%/lossy_net %D%/test_main_scenario.py %D%/test_usb_driver.sh
+dist_check_SCRIPTS += %D%/test_main_scenario.py %D%/test_usb_driver.sh
 %C%_lossy_SOURCES = %D%/lossy.c
 %C%_lossy_LDADD = libkdproto.a
 %C%_lossy_net_SOURCES = %D%/lossy_net.c

@@ -785,6 +785,78 @@ static void no_usb_at_all(void **state)
 	assert_non_null(strstr(error, "this machine has no USB"));
 }
 
+/* ---- when a call fails --------------------------------------------------- */
+
+static bool is_pattern(const uint8_t *bytes, size_t len, unsigned seed)
+{
+	uint8_t want[MAX_TRANSFER];
+
+	fill(want, len, seed);
+	return memcmp(bytes, want, len) == 0;
+}
+
+/* Both ways, as often as it takes: the layers above repeat what is lost, too. */
+static void must_work_somehow(struct kdd *d, unsigned seed)
+{
+	static uint8_t got[2 + MAX_TRANSFER], out[16];
+	int64_t until_ms = now_ms() + LONG_MS, again_ms = 0;
+	bool in = false, sent = false;
+
+	fill(out, sizeof(out), seed);
+	while (!in || !sent) {
+		if (now_ms() > until_ms)
+			fail_msg("in %d, out %d: %s", in, sent, d->error);
+		if (now_ms() >= again_ms) {
+			debuggee_send(1, 330, seed);
+			d->ops->send(d, out, sizeof(out));
+			again_ms = now_ms() + 300;
+		}
+		turn(d);
+		ssize_t n = d->ops->recv(d, got, sizeof(got));
+		in = in || (n == 330 && is_pattern(got, 330, seed));
+		while (debuggee_has(1)) {
+			n = recv(cables[0], got, sizeof(got), 0);
+			sent = sent || (n == 1 + 16 && is_pattern(got + 1, 16, seed));
+		}
+	}
+}
+
+static void look_around(void)
+{
+	struct listed l = { .n = 0 };
+	uint8_t bytes[64];
+	char error[256] = "";
+
+	if (kdd_usb_list(ids, 2, on_listed, &l, error, sizeof(error)) < 0)
+		assert_string_not_equal(error, "");
+	error[0] = '\0';
+	if (kdd_usb_descriptor("2-1", 1, bytes, sizeof(bytes), error, sizeof(error)) < 0)
+		assert_string_not_equal(error, "");
+}
+
+static void one_call_fails(void **state)
+{
+	struct kdd_params p = params(NULL);
+	char error[256] = "";
+	struct kdd *d;
+
+	(void)state;
+	look_around();
+	if (kdd_open(&d, &kdd_usb, &p, error, sizeof(error)) != KD_OK) {
+		assert_string_not_equal(error, "");
+		assert_true(kd_fault_fired());
+		return;
+	}
+	must_work_somehow(d, 1);
+	tell(1, "stall");
+	must_work_somehow(d, 2);
+	assert_false(d->ops->has_others(d));
+	unplug(1);
+	plug(1);
+	must_work_somehow(d, 3);
+	kdd_close(d);
+}
+
 /* ---- groups: each has its own run of the mock ---------------------------- */
 
 #define PLUGGED(test)   cmocka_unit_test_setup_teardown(test, plug_first, unplug_all)
@@ -856,6 +928,8 @@ int main(int argc, char **argv)
 		return run_faults();
 	if (strcmp(argv[1], "plugs") == 0)
 		return run_plugs();
+	if (strcmp(argv[1], "fault") == 0)
+		return run((struct CMUnitTest)PLUGGED(one_call_fails));
 	if (strcmp(argv[1], "bad") == 0)
 		return run((struct CMUnitTest)PLUGGED(bad_descriptors_are_refused));
 	if (strcmp(argv[1], "names") == 0)
