@@ -887,7 +887,7 @@ static void test_target_with_the_longest_name(void **state)
 
 	(void)state;
 	start(KDP_TARGET, name);
-	strncat(want, name, KDU_NAME_MAX);
+	memcpy(want + 5, name, KDU_NAME_MAX);
 	feed_text("NAME?");
 	sends(want, 5 + KDU_NAME_MAX + 2);
 }
