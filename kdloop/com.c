@@ -66,7 +66,7 @@ static int look_only(struct kdl_run *run, const struct kdd_serial_look *look)
 
 static void test(struct kdl_com *c)
 {
-	int err = kdl_com_plug(c);
+	int err = strcmp(c->run->mode, "peer") == 0 ? kdl_com_peer(c) : kdl_com_plug(c);
 
 	/* An end that the user wanted needs no word. */
 	if (!err || err == KD_ERR_CANCELLED)
@@ -110,7 +110,7 @@ static int com_run(struct kdl_run *run, const struct kcs_parsed *parsed)
 	return KD_OK;
 }
 
-static const char *const com_modes[] = { "plug", NULL };
+static const char *const com_modes[] = { "peer", "plug", NULL };
 
 const struct kdl_link kdl_com = {
 	.form = { .proto = "com", .keys = com_keys },

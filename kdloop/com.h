@@ -25,6 +25,9 @@ struct kdl_stream {
 	uint64_t total; /* bytes */
 	bool send, receive;
 	const char *label; /* for the live line */
+	/* Bytes of it that were received before it began. */
+	const uint8_t *early;
+	size_t early_len;
 	/* Results. */
 	uint64_t sent;
 	struct kdl_match match;          /* of what was received */
@@ -39,6 +42,7 @@ extern const unsigned kdl_com_bauds[];
 /* All checks of a mode. KD_OK, or what ended it early: KD_ERR_CANCELLED, KD_ERR_GONE
  * and others of the driver, whose error text says more. */
 int kdl_com_plug(struct kdl_com *c);
+int kdl_com_peer(struct kdl_com *c);
 
 /* "DTR on, CTS off, ...": of the lines in mask. */
 void kdl_com_format_lines(char *out, size_t cap, unsigned lines, unsigned mask);
@@ -53,6 +57,8 @@ int kdl_com_stream(struct kdl_com *c, struct kdl_stream *s);
 size_t kdl_com_settle(struct kdl_com *c, unsigned quiet_ms, uint8_t *first, size_t cap);
 /* Waits, without reading, for a while. KD_ERR_CANCELLED, KD_ERR_GONE or KD_OK. */
 int kdl_com_pause(struct kdl_com *c, unsigned ms);
+/* Until what was sent has left the kernel, or nothing leaves it any more. */
+int kdl_com_drain(struct kdl_com *c);
 /* How many bytes make a burst at a speed. */
 uint64_t kdl_com_burst_len(unsigned baud);
 

@@ -8,6 +8,7 @@
 #define PIECE       512u /* sent at a time, so that reading is never late */
 #define SETTLE_MS   1000
 #define RATE_MIN_US 20000 /* a shorter time tells nothing of the rate */
+#define TAIL_US     50000
 #define BURST_MIN   16u
 #define BURST_MAX   32768u
 
@@ -89,21 +90,25 @@ static int push(struct kdl_com *c, struct kdl_stream *s, struct timing *t)
 	return KD_OK;
 }
 
+static void take(struct kdl_stream *s, struct timing *t, const uint8_t *bytes, size_t n)
+{
+	t->active_us = t->last_us = kdl_now_us();
+	if (t->received == 0) {
+		t->first_us = t->last_us;
+		t->first_bytes = n;
+	}
+	t->received += n;
+	kdl_match_feed(&s->match, bytes, n);
+}
+
 static int pull(struct kdl_com *c, struct kdl_stream *s, struct timing *t)
 {
 	uint8_t buf[4096];
 	ssize_t n = c->d->ops->recv(c->d, buf, sizeof(buf));
 
-	if (n <= 0)
-		return (int)n;
-	t->active_us = t->last_us = kdl_now_us();
-	if (t->received == 0) {
-		t->first_us = t->last_us;
-		t->first_bytes = (uint64_t)n;
-	}
-	t->received += (uint64_t)n;
-	kdl_match_feed(&s->match, buf, (size_t)n);
-	return KD_OK;
+	if (n > 0)
+		take(s, t, buf, (size_t)n);
+	return n < 0 ? (int)n : KD_OK;
 }
 
 static double rate_of(const struct timing *t)
@@ -131,8 +136,7 @@ static int turn(struct kdl_com *c, struct kdl_stream *s, struct timing *t)
 	return err;
 }
 
-/* Until what was sent has left the kernel, or nothing leaves it any more. */
-static int drain(struct kdl_com *c)
+int kdl_com_drain(struct kdl_com *c)
 {
 	int64_t active_us = kdl_now_us();
 	size_t unsent = 1, before = 0;
@@ -159,10 +163,17 @@ int kdl_com_stream(struct kdl_com *c, struct kdl_stream *s)
 	s->sent = 0;
 	kdl_match_init(&s->match, s->seed, s->total);
 	kdl_com_counts(c, &before);
+	if (s->early_len)
+		take(s, &t, s->early, s->early_len);
 	while (!err && ((s->send && s->sent < s->total) || (s->receive && t.received < s->total)))
 		err = turn(c, s, &t);
 	if (!err && s->send && !s->receive)
-		err = drain(c);
+		err = kdl_com_drain(c);
+	/* With some changed or too many, more than all may have come. */
+	int64_t tail_us = kdl_now_us() + TAIL_US;
+	while (!err && s->receive && s->match.good + s->match.held != s->total &&
+	       kdl_wait(c->d, false, tail_us) == KD_OK && kdl_now_us() < tail_us)
+		err = pull(c, s, &t);
 	/* Interrupted, what was not sent is not lost. */
 	if (err == KD_ERR_CANCELLED)
 		s->match.total = s->match.at + s->match.held;

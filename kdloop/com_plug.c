@@ -284,7 +284,7 @@ static int ping(struct kdl_com *c, uint8_t byte, double *us)
 	if (c->d->ops->send(c->d, &byte, 1) != 1)
 		return KD_OK;
 	for (;;) {
-		int err = kdl_wait(c->d, false, until);
+		int err = kdl_now_us() < until ? kdl_wait(c->d, false, until) : KD_ERR_TIMEOUT;
 
 		if (err)
 			return err == KD_ERR_TIMEOUT ? KD_OK : err;

@@ -1,6 +1,7 @@
 # Tests of links: the library, which tests link, and the program.
 noinst_LIBRARIES += libkdloop.a
 libkdloop_a_SOURCES = \
+	%D%/frame.c %D%/frame.h \
 	%D%/hist.c %D%/hist.h \
 	%D%/html.c \
 	%D%/json.c \
@@ -21,8 +22,11 @@ libkdloop_a_SOURCES = \
 if DRIVER_SERIAL
 libkdloop_a_SOURCES += \
 	%D%/com.c %D%/com.h \
+	%D%/com_follow.c \
 	%D%/com_io.c \
 	%D%/com_judge.c \
+	%D%/com_lead.c \
+	%D%/com_peer.c %D%/com_peer.h \
 	%D%/com_plug.c
 endif
 KDLOOP_LIBS = libkdloop.a libkdwire.a libdrivers.a libtransport.a libkdproto.a \

@@ -104,7 +104,7 @@ void kdl_print_fact(struct kdl_run *run, const struct kdl_fact *f)
 	if (!run->out)
 		return;
 	clear_live(run);
-	fprintf(run->out, "      %-14s %s\n", f->name, f->text);
+	fprintf(run->out, "      %-16s %s\n", f->name, f->text);
 }
 
 void kdl_print_check(struct kdl_run *run, const struct kdl_check *c)
@@ -112,10 +112,10 @@ void kdl_print_check(struct kdl_run *run, const struct kdl_check *c)
 	clear_live(run);
 	if (!run->out)
 		return;
-	fprintf(run->out, "%s%s%s  %-14s %s\n", colour_of(run, c->verdict),
+	fprintf(run->out, "%s%s%s  %-16s %s\n", colour_of(run, c->verdict),
 	        kdl_verdict_name(c->verdict), plain(run), c->name, c->what);
 	if (c->advice[0])
-		fprintf(run->out, "      %-14s -> %s\n", "", c->advice);
+		fprintf(run->out, "      %-16s -> %s\n", "", c->advice);
 }
 
 static void print_hist(struct kdl_run *run, const struct kdl_hist *h)
@@ -190,7 +190,7 @@ void kdl_print_summary(struct kdl_run *run)
 	for (const struct kdl_suite *s = run->first; s; s = s->next) {
 		enum kdl_verdict v = kdl_suite_verdict(s);
 
-		fprintf(run->out, "%s%s%s  %-14s ", colour_of(run, v), kdl_verdict_name(v),
+		fprintf(run->out, "%s%s%s  %-16s ", colour_of(run, v), kdl_verdict_name(v),
 		        plain(run), s->name[0] ? s->name : s->link);
 		if (s->error)
 			fputs(s->error_text, run->out);

@@ -1,11 +1,14 @@
 # Tests of kdloop/
 if HAVE_CMOCKA
 kdloop_tests = \
+	%D%/unit/test_kdloop_frame \
 	%D%/unit/test_kdloop_measure \
 	%D%/unit/test_kdloop_net \
 	%D%/unit/test_kdloop_rig
 check_PROGRAMS += $(kdloop_tests)
 TESTS += $(kdloop_tests)
+%C%_unit_test_kdloop_frame_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_kdloop_frame_LDADD = libkdloop.a libkdproto.a $(CMOCKA_LIBS)
 %C%_unit_test_kdloop_measure_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_kdloop_measure_LDADD = libkdloop.a $(CMOCKA_LIBS)
 %C%_unit_test_kdloop_net_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)

@@ -17,6 +17,7 @@ e2e_tests = \
 	%D%/test_kdcap.py \
 	%D%/test_kdloop.py \
 	%D%/test_kdloop_net.py \
+	%D%/test_kdloop_peer.py \
 	%D%/test_kdloop_rig.py \
 	%D%/test_kdloop_serial.py \
 	%D%/test_latency.py \

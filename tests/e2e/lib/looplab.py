@@ -56,3 +56,47 @@ class Report:
 
     def value(self, name, value):
         return self.checks[name]["values"][value]["value"]
+
+
+class Peers:
+    """Two kdloops at the ends of a null-modem cable: a at /dev/ttyS4, b at /dev/ttyS5."""
+
+    def __init__(self, lab, *faults, a=(), b=(), both=("--json", "--duration", "1")):
+        self.paths = {end: lab.path(end) for end in "ab"}
+        script, pids = "ASAN_OPTIONS=; export ASAN_OPTIONS\n", []
+        for end, port, args in (("a", "ttyS4", a), ("b", "ttyS5", b)):
+            link = "com:port=/dev/" + port
+            words = [w for w in args if not w.startswith(",")]
+            link += "".join(w for w in args if w.startswith(","))
+            script += "%s --lock-dir %s %s --mode peer %s >%s 2>%s.err &\necho $!\n" % (
+                PROGRAMS["kdloop"], lab.dir, link, " ".join(list(both) + words),
+                self.paths[end], self.paths[end])
+            script += "%s=$!\n" % end
+        script += "wait $a; a=$?; wait $b; echo $a $?\n"
+        env = {"ASAN_OPTIONS": "detect_leaks=0"}
+        lab.env.update(env)
+        self.p = start_on(lab, [CABLE] + list(faults), ["sh", "-c", script])
+        self.pids = [int(self.p.wait_text(r"(?:\d+\n){%d}(\d+)\n" % n, 10).group(1))
+                     for n in (0, 1)]
+
+    def wait(self, wait_s=45):
+        equal(self.p.wait(wait_s), 0, "exit code of the mock (%s)" % self.p.err)
+        self.status = [int(w) for w in self.p.out.splitlines()[-1].split()]
+        check(not SANITIZER.search(self.error("a") + self.error("b")), "no sanitizer's finding")
+        return self
+
+    def error(self, end):
+        with open(self.paths[end] + ".err") as f:
+            return f.read()
+
+    def text(self, end):
+        """What it has printed; the file may not be there yet."""
+        if not os.path.exists(self.paths[end]):
+            return ""
+        with open(self.paths[end]) as f:
+            return f.read()
+
+    def reports(self):
+        """Of a and of b; both have ended."""
+        self.wait()
+        return Report(self.text("a")), Report(self.text("b"))
