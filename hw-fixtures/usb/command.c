@@ -94,6 +94,24 @@ static bool do_free(struct emu *e, const struct words *w)
 	return w->n == 1;
 }
 
+static bool do_hang(struct emu *e, const struct words *w)
+{
+	e->hung = true;
+	return w->n == 1;
+}
+
+static bool do_go(struct emu *e, const struct words *w)
+{
+	e->hung = false;
+	return w->n == 1;
+}
+
+static bool do_configure(struct emu *e, const struct words *w)
+{
+	emu_set_configuration(e, 1);
+	return w->n == 1;
+}
+
 static bool pull(struct emu *e, const struct words *w, bool pulled)
 {
 	e->pulled = pulled;
@@ -136,10 +154,20 @@ static const struct {
 	const char *name;
 	bool (*run)(struct emu *e, const struct words *w);
 } commands[] = {
-	{ "busy", do_busy },     { "deaf", do_deaf },       { "free", do_free },
-	{ "hear", do_hear },     { "ioerror", do_ioerror }, { "overflow", do_overflow },
-	{ "plug", do_plug },     { "stall", do_stall },     { "status", do_status },
-	{ "unplug", do_unplug }, { "wait", do_wait },
+	{ "busy", do_busy },
+	{ "configure", do_configure },
+	{ "deaf", do_deaf },
+	{ "free", do_free },
+	{ "go", do_go },
+	{ "hang", do_hang },
+	{ "hear", do_hear },
+	{ "ioerror", do_ioerror },
+	{ "overflow", do_overflow },
+	{ "plug", do_plug },
+	{ "stall", do_stall },
+	{ "status", do_status },
+	{ "unplug", do_unplug },
+	{ "wait", do_wait },
 };
 
 /* ---- lines ------------------------------------------------------------ */
@@ -159,9 +187,9 @@ static void answer_status(struct emu *e)
 
 	snprintf(line, sizeof(line),
 	         "ok plugged=%d reading=%u queued=%u writing=%u plugs=%u clear_halts=%u "
-	         "stray_clear_halts=%u resets=%u configurations=%u",
+	         "stray_clear_halts=%u resets=%u configurations=%u hanging=%d",
 	         e->plugged, count(&e->in), e->queued, count(&e->out), e->plugs, e->clear_halts,
-	         e->stray_clear_halts, e->resets, e->configurations);
+	         e->stray_clear_halts, e->resets, e->configurations, e->hanging);
 	e->ops->answer(e, line);
 }
 

@@ -40,6 +40,7 @@ struct emu_options {
 	uint16_t vendor, product; /* both 0: as descriptors has them */
 	const char *serial;       /* NULL: "123456789", which all real ones have */
 	bool no_zlp;              /* IN: full packets are not followed by an empty one */
+	bool unconfigured;        /* the kernel takes its time: not before "configure" */
 };
 
 /* A transfer of the host on a bulk endpoint; the front end's memory, the
@@ -88,6 +89,8 @@ struct emu {
 	bool plugged; /* a debuggee is connected */
 	bool pulled;  /* by command */
 	bool busy;    /* by command: claiming the interface must fail */
+	bool hung;    /* by command: clearing a stall does not end, */
+	bool hanging; /* and this one does not */
 	uint8_t configuration;
 
 	struct emu_requests in, out;
@@ -164,12 +167,15 @@ size_t emu_string_descriptor(const struct emu *e, uint8_t index, uint8_t out[255
  *   deaf [N]             take N (default 0) more bytes from the host, then no more
  *   hear                 take them again
  *   busy, free           claiming the interface fails, works
+ *   hang, go             clearing a stall hangs, and goes on (kdusb-mock)
+ *   configure            the kernel has configured it (kdusb-mock --unconfigured)
  *   unplug, plug         pull the cable, and let a debuggee connect again
  *   wait plugged|unplugged|reading
  *                        answered when it is so; reading: an IN request is pending
  *   status               "ok plugged=1 reading=1 queued=0 writing=0 plugs=1 clear_halts=0
- *                        stray_clear_halts=0 resets=0 configurations=1": stray are those
- *                        of endpoints that were not halted, which upsets real ones */
+ *                        stray_clear_halts=0 resets=0 configurations=1 hanging=0": stray
+ *                        are those of endpoints that were not halted, which upsets real
+ *                        ones */
 void emu_command(struct emu *e, const char *line);
 
 #endif

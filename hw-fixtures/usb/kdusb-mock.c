@@ -40,6 +40,7 @@ static const char usage[] =
     "                        absurd-lengths, endless-names\n"
     "  --id VVVV:PPPP        its vendor and product\n"
     "  --serial TEXT         its serial number\n"
+    "  --unconfigured        the kernel does not configure it before the command \"configure\"\n"
     "  --no-zlp              it sends no empty packet behind full ones\n"
     "  --control PATH        a Unix stream socket that takes commands, answered by a line each:\n"
     "                        stall, ioerror, unplug, ... (hw-fixtures/usb/device.h);\n"
@@ -113,6 +114,10 @@ static bool parse_option(struct program *p, int option, const char *value)
 		if (o)
 			o->no_zlp = true;
 		return o;
+	case 'n':
+		if (o)
+			o->unconfigured = true;
+		return o;
 	case 'C':
 		p->control_path = value;
 		return true;
@@ -149,6 +154,7 @@ static int parse_options(struct program *p, int argc, char **argv)
 		{ "mode", required_argument, NULL, 'm' },
 		{ "no-zlp", no_argument, NULL, 'z' },
 		{ "serial", required_argument, NULL, 's' },
+		{ "unconfigured", no_argument, NULL, 'n' },
 		{ "udev", no_argument, NULL, 'U' },
 		{ "user", required_argument, NULL, 'u' },
 		{ "wait", no_argument, NULL, 'w' },

@@ -25,7 +25,10 @@ struct mock_node {
 	struct mock_port *port;
 	unsigned address;
 	bool gone;
+	uint8_t configuration; /* as sysfs shows it */
 	UMockdevIoctlBase *base;
+	UMockdevIoctlClient *hung; /* it clears a stall, and waits */
+	uint8_t hung_endpoint;
 	UMockdevIoctlClient *claimed_by;
 	GQueue flying, done; /* of struct urb */
 	/* What the program opens: a pipe. poll finds it writable when a transfer
@@ -252,6 +255,12 @@ static int do_simple(struct mock_node *n, UMockdevIoctlClient *client, gulong re
 		emu_set_configuration(e, (uint8_t)number);
 		break;
 	case USBDEVFS_CLEAR_HALT:
+		if (e->hung) {
+			e->hanging = true;
+			n->hung = g_object_ref(client);
+			n->hung_endpoint = (uint8_t)number;
+			return 0;
+		}
 		emu_clear_halt(e, (uint8_t)number);
 		break;
 	case USBDEVFS_RESET:
@@ -380,8 +389,8 @@ static char *describe(const struct mock_node *n)
 	                       (MOCK_BUS - 1) * 128 + n->address - 1);
 	g_string_append_printf(out,
 	                       "A: busnum=%d\\n\nA: devnum=%u\\n\nA: speed=5000\\n\n"
-	                       "A: bConfigurationValue=1\\n\n",
-	                       MOCK_BUS, n->address);
+	                       "A: bConfigurationValue=%s\n",
+	                       MOCK_BUS, n->address, n->configuration ? "1\\n" : "");
 	g_string_append_printf(out, "A: idVendor=%02x%02x\\n\nA: idProduct=%02x%02x\\n\n",
 	                       device[9], device[8], device[11], device[10]);
 	append_string(out, e, "manufacturer", 1);
@@ -437,6 +446,11 @@ static bool add_device(struct mock_port *port)
 	n->port = port;
 	n->address = ++m->last_address;
 	n->fifo = -1;
+	pthread_mutex_lock(&m->lock);
+	if (!port->options.unconfigured)
+		port->emu.configuration = 1;
+	n->configuration = port->emu.configuration;
+	pthread_mutex_unlock(&m->lock);
 	n->base = umockdev_ioctl_base_new();
 	n->next = m->nodes;
 	m->nodes = n;
@@ -473,6 +487,35 @@ static void remove_device(struct mock_port *port)
 	g_free(path);
 }
 
+/* What was set since the device was added. */
+static void update_device(struct mock_port *port)
+{
+	struct mock_node *n = port->node;
+	UMockdevIoctlClient *client = NULL;
+	char *path;
+
+	pthread_mutex_lock(&port->mock->lock);
+	bool configured = n->configuration != port->emu.configuration;
+	n->configuration = port->emu.configuration;
+	if (n->hung && !port->emu.hung) {
+		client = n->hung;
+		n->hung = NULL;
+		port->emu.hanging = false;
+		emu_clear_halt(&port->emu, n->hung_endpoint);
+	}
+	pthread_mutex_unlock(&port->mock->lock);
+	if (client) {
+		umockdev_ioctl_client_complete(client, 0, 0);
+		g_object_unref(client);
+	}
+	if (configured) {
+		path = sysfs_path(port);
+		umockdev_testbed_set_attribute(port->mock->testbed, path, "bConfigurationValue",
+		                               n->configuration ? "1\n" : "");
+		g_free(path);
+	}
+}
+
 bool mock_sync(struct mock_port *port)
 {
 	bool plugged;
@@ -480,11 +523,12 @@ bool mock_sync(struct mock_port *port)
 	pthread_mutex_lock(&port->mock->lock);
 	plugged = port->emu.plugged;
 	pthread_mutex_unlock(&port->mock->lock);
-	if (plugged == (port->node != NULL))
-		return true;
-	if (plugged)
+	if (plugged && !port->node)
 		return add_device(port);
-	remove_device(port);
+	if (!plugged && port->node)
+		remove_device(port);
+	else if (plugged)
+		update_device(port);
 	return true;
 }
 

@@ -216,7 +216,7 @@ static void faults(void **state)
 	a = submit(0, EMU_EP_OUT, 4016);
 	emu_clear_halt(&emu, EMU_EP_OUT);
 	command("status", "ok plugged=1 reading=0 queued=0 writing=1 plugs=1 clear_halts=2 "
-	                  "stray_clear_halts=1 resets=0 configurations=0");
+	                  "stray_clear_halts=1 resets=0 configurations=0 hanging=0");
 	assert_true(emu_cancel(&emu, a));
 	must_complete(a, -ENOENT, 2048);
 	emu_reset(&emu);

@@ -522,6 +522,34 @@ static void closing_does_not_wait_for_the_device(void **state)
 	assert_int_equal(status_of(1, "writing"), 0);
 }
 
+/* Clearing the stall never returns, as with a device that does not answer. */
+static void closing_leaves_a_call_that_hangs(void **state)
+{
+	int fds = open_fds();
+	struct kdd *d = open_at(NULL);
+	int64_t until_ms = now_ms() + LONG_MS;
+
+	(void)state;
+	must_work(d, 1);
+	tell(1, "hang");
+	tell(1, "stall");
+	while (!strstr(command(1, "status"), "hanging=1")) {
+		assert_true(now_ms() < until_ms);
+		turn(d);
+	}
+	int64_t before_ms = now_ms();
+	kdd_close(d);
+	assert_true(now_ms() - before_ms >= 900);
+	assert_true(now_ms() - before_ms < 2000);
+	/* When it comes back, what it used is closed. */
+	tell(1, "go");
+	while (open_fds() != fds)
+		assert_true(now_ms() < until_ms);
+	d = open_at(NULL);
+	must_work(d, 1);
+	kdd_close(d);
+}
+
 /* ---- coming and going --------------------------------------------------- */
 
 static void it_may_come_later(void **state)
@@ -746,6 +774,18 @@ static void endless_names_are_cut(void **state)
 	assert_true(strlen(l.info[0].product) > 100);
 }
 
+static void one_that_is_not_configured_yet_is_waited_for(void **state)
+{
+	struct kdd *d = open_at(NULL);
+
+	(void)state;
+	assert_int_equal(d->ops->status(d), KDD_CONNECTING);
+	assert_non_null(strstr(d->error, "the kernel has not configured it"));
+	tell(1, "configure");
+	must_work(d, 1);
+	kdd_close(d);
+}
+
 static void other_ids_are_not_taken(void **state)
 {
 	struct kdd *d = open_at(NULL);
@@ -887,6 +927,7 @@ static int run_faults(void)
 		PLUGGED(a_deaf_target_loses_a_transfer),
 		PLUGGED(a_half_written_transfer_breaks_the_link),
 		PLUGGED(closing_does_not_wait_for_the_device),
+		PLUGGED(closing_leaves_a_call_that_hangs),
 		PLUGGED(a_busy_one),
 	};
 
@@ -934,6 +975,9 @@ int main(int argc, char **argv)
 		return run((struct CMUnitTest)PLUGGED(bad_descriptors_are_refused));
 	if (strcmp(argv[1], "names") == 0)
 		return run((struct CMUnitTest)PLUGGED(endless_names_are_cut));
+	if (strcmp(argv[1], "unconfigured") == 0)
+		return run(
+		    (struct CMUnitTest)PLUGGED(one_that_is_not_configured_yet_is_waited_for));
 	if (strcmp(argv[1], "id") == 0)
 		return run((struct CMUnitTest)PLUGGED(other_ids_are_not_taken));
 	if (strcmp(argv[1], "denied") == 0)

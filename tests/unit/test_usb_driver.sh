@@ -39,6 +39,7 @@ group bad --descriptors absurd-lengths
 group names --descriptors endless-names
 group data --descriptors eem --id 3495:00e0
 group id --id 1234:5678
+group unconfigured --unconfigured
 name=no-usb
 timeout -k 5 60 "$mock" -- "$program" no-usb "$dir" >"$dir/out"
 finish $?
