@@ -20,7 +20,9 @@
  *  64   n  content, to the end of the record
  *
  * A stream has no addresses: they are zero, the target's port is a number that
- * tells the streams of one file apart, and the host's is 0.
+ * tells the streams of one file apart, and the host's is 0. The target's end of
+ * a USB cable is "usb", 0, the bus in two bytes (big-endian), the device's number
+ * and zeros; the host's is "usb" and zeros.
  *
  * A reader skips to "length of this header", so that fields can be added.
  * SPDX-License-Identifier: MIT

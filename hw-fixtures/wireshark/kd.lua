@@ -1256,12 +1256,27 @@ local kdcap_malformed = ProtoExpert.new("kdcap.malformed", "Not a record of a kn
 	expert.group.MALFORMED, expert.severity.ERROR)
 kdcap.experts = { kdcap_malformed }
 
-local function add_record_header(tvb, pinfo, tree)
-	local src_ip, dst_ip = ip_text(tvb, 24), ip_text(tvb, 40)
-	local src = endpoint(src_ip, tvb(18, 2):le_uint())
-	local dst = endpoint(dst_ip, tvb(20, 2):le_uint())
+-- One end of a record. Serial lines and USB cables have no addresses: what
+-- stands in their place is described in transport/record.h.
+local function record_end(tvb, offset, port)
+	local address = tvb(offset, 16):bytes():tohex()
 
-	pinfo.cols.src, pinfo.cols.dst = src_ip, dst_ip
+	if address:find("^75736200") then
+		return address:find("^757362000+$") and "host" or
+			("usb %d.%d"):format(tvb(offset + 4, 2):uint(), tvb(offset + 6, 1):uint())
+	end
+	if address:find("^0+$") and tvb(6, 1):uint() == STREAM_BYTES then
+		return port == 0 and "host" or "line " .. port
+	end
+	return ip_text(tvb, offset)
+end
+
+local function add_record_header(tvb, pinfo, tree)
+	local src_port, dst_port = tvb(18, 2):le_uint(), tvb(20, 2):le_uint()
+	local src_name, dst_name = record_end(tvb, 24, src_port), record_end(tvb, 40, dst_port)
+	local src, dst = endpoint(src_name, src_port), endpoint(dst_name, dst_port)
+
+	pinfo.cols.src, pinfo.cols.dst = src_name, dst_name
 	tree:add(f["kdcap.version"], tvb(4, 1))
 	tree:add(f["kdcap.content"], tvb(6, 1))
 	tree:add(f["kdcap.sender"], tvb(7, 1))

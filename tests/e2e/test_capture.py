@@ -191,7 +191,7 @@ def wireshark(lab):
     lines = done.stdout.splitlines()
     equal(len(lines), len(raw_records(path)), "lines")
     check("Malformed" not in done.stdout and "Lua Error" not in done.stdout, "it is malformed")
-    for text in ("host: GetVersion request", "GetVersion reply: x64 build 9600", "KDNET"):
+    for text in ("line 1 → host", "host: GetVersion request", "GetVersion reply: x64 build 9600", "KDNET"):
         check(text in done.stdout, "nowhere is %r" % text)
 
 
