@@ -247,6 +247,9 @@ static int usb_timeout_ms(struct kdd *d)
 	int64_t left_ms = u->due_ms == USB_FOREVER ? INT32_MAX : u->due_ms - kdd_usb_clock_ms();
 	struct timeval next;
 
+	/* No descriptor tells of what has ended already. */
+	if (kdd_usb_is_up(u) && u->pipe.n_filled)
+		return 0;
 	if (u->ctx && !libusb_pollfds_handle_timeouts(u->ctx) &&
 	    libusb_get_next_timeout(u->ctx, &next) == 1) {
 		int64_t next_ms = (int64_t)next.tv_sec * 1000 + next.tv_usec / 1000 + 1;

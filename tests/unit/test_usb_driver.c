@@ -321,6 +321,26 @@ static void a_flood_is_received_in_order(void **state)
 	kdd_close(d);
 }
 
+/* Who takes one transfer at a time is called again for the next. */
+static void what_is_left_to_take_is_due_at_once(void **state)
+{
+	struct kdd *d = open_at(NULL);
+	int64_t until_ms = now_ms() + LONG_MS;
+	struct pollfd fds[4];
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++)
+		debuggee_send(1, 20, i);
+	while (status_of(1, "reading") != 1)
+		assert_true(now_ms() < until_ms);
+	for (unsigned i = 0; i < 3; i++) {
+		must_get(d, 20, i);
+		if (i < 2 && d->ops->timeout_ms(d) != 0)
+			assert_true(poll(fds, d->ops->pollfds(d, false, fds, 4), 0) > 0);
+	}
+	kdd_close(d);
+}
+
 static void one_that_is_longer_than_the_buffer_is_dropped(void **state)
 {
 	struct kdd *d = open_at(NULL);
@@ -908,6 +928,7 @@ static int run_data(void)
 		PLUGGED(sizes),
 		PLUGGED(without_zlp_full_packets_have_no_end),
 		PLUGGED(a_flood_is_received_in_order),
+		PLUGGED(what_is_left_to_take_is_due_at_once),
 		PLUGGED(one_that_is_longer_than_the_buffer_is_dropped),
 		PLUGGED(each_step_is_traced),
 		PLUGGED(all_are_listed),
