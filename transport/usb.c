@@ -119,6 +119,11 @@ static bool parse_answer(char out[KDU_NAME_MAX + 1], struct kdp_span in)
 
 /* ---- the carrier ------------------------------------------------------ */
 
+static void drop_early(struct kdu *u)
+{
+	u->early_at = u->early_last = u->early_len = 0;
+}
+
 static void start_asking(struct kdu *u, int64_t now_ms)
 {
 	u->phase = u->role == KDP_HOST ? KDU_ASKING : KDU_OPEN;
@@ -129,7 +134,7 @@ static void start_asking(struct kdu *u, int64_t now_ms)
 	u->send_answer = false;
 	memset(&u->stats, 0, sizeof(u->stats));
 	u->rest = 0;
-	u->early_at = u->early_len = 0;
+	drop_early(u);
 }
 
 void kdu_init(struct kdu *u, const struct kdu_config *c, int64_t now_ms)
@@ -161,7 +166,7 @@ static void got_answer(struct kdt *t, struct kdp_span in)
 		return;
 	if (u->phase == KDU_OTHER) {
 		kdp_link_restart(&t->link);
-		u->early_at = u->early_len = 0;
+		drop_early(u);
 	}
 	kdp_link_note(&t->link, u->phase == KDU_OPEN ? KDU_NEWS_READY : KDU_NEWS_OTHER);
 }
@@ -173,18 +178,30 @@ static bool begins_as_packet(struct kdp_span in)
 	return kdp_frame_decode(&f, in, false) != KD_ERR_MALFORMED;
 }
 
+/* Whether a packet waits for its rest. */
+static bool is_partial(const struct kdt *t)
+{
+	const struct kdu *u = t->usb;
+	struct kdp_span last = kdp_span(u->early + u->early_last, u->early_len - u->early_last);
+	struct kdp_frame f;
+
+	if (u->phase == KDU_ASKING)
+		return last.n && !kdp_frame_decode(&f, last, false);
+	return kdp_scan_partial(&t->link.scan);
+}
+
 /* Before the name is known nothing may be acknowledged: the target may be
  * somebody else's. It repeats its packet and never sends another before, so when
  * there is no more room, what came last is what counts. */
 static void keep(struct kdu *u, struct kdp_span in)
 {
-	if (!begins_as_packet(in))
-		return;
 	u->stats.rx_early++;
 	if (in.n > sizeof(u->early) - u->early_len) {
 		u->early_len = 0;
 		u->stats.early_lost++;
 	}
+	if (begins_as_packet(in))
+		u->early_last = u->early_len;
 	memcpy(u->early + u->early_len, in.p, in.n);
 	u->early_len += in.n;
 }
@@ -198,7 +215,7 @@ static bool usb_feed_kept(struct kdt *t, int64_t now_ms)
 		return false;
 	u->early_at += kdp_link_feed(&t->link, in, now_ms);
 	if (u->early_at == u->early_len)
-		u->early_at = u->early_len = 0;
+		drop_early(u);
 	return true;
 }
 
@@ -221,9 +238,9 @@ static bool took_transfer(struct kdt *t, struct kdp_span in)
 		got_answer(t, in);
 		return true;
 	}
-	if (!begins_as_packet(in))
+	if (!begins_as_packet(in) && !is_partial(t))
 		u->stats.rx_foreign++;
-	if (u->phase == KDU_ASKING)
+	else if (u->phase == KDU_ASKING)
 		keep(u, in);
 	return u->phase != KDU_OPEN;
 }

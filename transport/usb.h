@@ -85,10 +85,10 @@ struct kdu {
 	enum kdu_phase phase;
 	int64_t ask_ms, give_up_ms; /* when it is time to */
 	bool send_question, send_answer;
-	bool control_out; /* what tx gave last is question or answer */
-	size_t rest;      /* so much of a transfer was not taken yet */
-	size_t early_at, early_len;
-	uint8_t early[KDU_MAX_TRANSFER]; /* transfers, end to end */
+	bool control_out;                       /* what tx gave last is question or answer */
+	size_t rest;                            /* so much of a transfer was not taken yet */
+	size_t early_at, early_last, early_len; /* taken; last packet's begin; end */
+	uint8_t early[KDU_MAX_TRANSFER];        /* transfers, end to end */
 	struct kdu_eem eem;
 };
 

@@ -225,12 +225,20 @@ static void add_status(struct tgt_debuggee *d, uint32_t status)
 		item->status = status;
 }
 
+static const char *banner(const struct kdp_link_rules *rules)
+{
+	if (rules->reset_announces)
+		return "kdtarget: kernel debugger using NET\n";
+	if (rules->trailer_optional)
+		return "kdtarget: kernel debugger using USB\n";
+	return "kdtarget: kernel debugger using COM\n";
+}
+
 void tgt_boot(struct tgt_debuggee *d)
 {
 	const struct tgt_image *img = d->config.image;
 
-	tgt_print(d, d->config.rules->trailer ? "kdtarget: kernel debugger using COM\n"
-	                                      : "kdtarget: kernel debugger using NET\n");
+	tgt_print(d, banner(d->config.rules));
 	for (unsigned i = 0; i < TGT_MODULES; i++) {
 		if (img->module_used & 1u << i)
 			tgt_load(d, &img->modules[i], false);

@@ -44,6 +44,7 @@ def a_whole_session():
         # The first packet does not wait for the question.
         first = host.packet(host.end())
         equal((first[0], first[1]), (DEBUG_IO, FIRST | SYNC))
+        assert first[2].endswith(b'using USB\n'), first
         equal(host.ask(), b'NAME=Rig-1\0\0')
         s = Session(host)
         equal((len(host.loads), host.resets, s.pc()), (4, 0, s.base + STATUS_BREAK))

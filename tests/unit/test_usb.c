@@ -411,6 +411,31 @@ static void test_early_junk_is_not_kept(void **state)
 	saw_data(1, 7);
 }
 
+static void test_early_packets_in_halves(void **state)
+{
+	uint8_t p[KDP_MAX_FRAME];
+	size_t n;
+
+	(void)state;
+	start(KDP_HOST, "rig");
+	for (unsigned i = 1; i < 4; i++) {
+		n = packet(p, SYNC_ID, (uint8_t)i, 30);
+		feed(p, 15 + i);
+		feed(p + 15 + i, n - 15 - i);
+		/* Where nothing waits for its rest, it is junk. */
+		feed(p + 15, n - 15);
+	}
+	assert_int_equal(usb.stats.rx_early, 6);
+	assert_int_equal(usb.stats.rx_foreign, 3);
+	answer("rig");
+	assert_int_equal(seen_count, 4);
+	for (unsigned i = 1; i < 4; i++)
+		saw_data(i, (uint8_t)i);
+	feed(p, 15);
+	feed(p + 15, n - 15);
+	assert_int_equal(usb.stats.rx_foreign, 3);
+}
+
 static void test_one_transfer_of_the_longest(void **state)
 {
 	static uint8_t p[KDU_MAX_TRANSFER];
@@ -947,6 +972,7 @@ int main(void)
 		cmocka_unit_test(test_early_packets_are_kept),
 		cmocka_unit_test(test_early_flood_keeps_the_latest),
 		cmocka_unit_test(test_early_junk_is_not_kept),
+		cmocka_unit_test(test_early_packets_in_halves),
 		cmocka_unit_test(test_one_transfer_of_the_longest),
 		cmocka_unit_test(test_no_name),
 		cmocka_unit_test(test_late_name),
