@@ -299,7 +299,7 @@ static int test_way(struct kdl_peer *p, bool out, unsigned baud)
 		return err;
 	kdl_com_judge_stream(p->c, &s, baud, out ? "out: " : "in: ");
 	kdl_point(run, out ? "throughput by speed, out" : "throughput by speed, in", "baud",
-	          "bytes/s", baud, s.bytes_s);
+	          "% of line rate", baud, 100 * s.bytes_s * KDL_COM_BITS / baud);
 	return pass_on(p);
 }
 

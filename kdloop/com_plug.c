@@ -227,7 +227,8 @@ static int test_baud(struct kdl_com *c, unsigned baud, bool *gone)
 		return err;
 	bool nothing = s.match.good == 0;
 	kdl_com_judge_stream(c, &s, baud, "");
-	kdl_point(c->run, "throughput by speed", "baud", "bytes/s", baud, s.bytes_s);
+	kdl_point(c->run, "throughput by speed", "baud", "% of line rate", baud,
+	          100 * s.bytes_s * KDL_COM_BITS / baud);
 	if (!kdl_match_clean(&s.match))
 		kdl_com_settle(c, 50, NULL, 0);
 	return nothing ? look_for_plug(c, gone) : KD_OK;

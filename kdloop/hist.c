@@ -3,6 +3,8 @@
 
 #include "kdloop/hist.h"
 
+#define FAR 4 /* medians: bars end there at the latest */
+
 /* Where bucket i begins. */
 static double edge(size_t i)
 {
@@ -63,7 +65,11 @@ double kdl_hist_percentile(const struct kdl_hist *h, double part)
 
 size_t kdl_hist_bars(const struct kdl_hist *h, struct kdl_bar *bars, size_t cap)
 {
-	double last = kdl_hist_percentile(h, 0.995);
+	double last = kdl_hist_percentile(h, 0.995), far = FAR * kdl_hist_percentile(h, 0.5);
+
+	/* A long tail shall not press all that matters into one bar. */
+	if (last > far)
+		last = far;
 	size_t bucket = bucket_of(last), n;
 	double width = (last - h->min_us) / (double)cap;
 

@@ -31,8 +31,8 @@ void kdl_hist_add(struct kdl_hist *h, double us);
 /* part: 0.5 is the median. Within min and max; 0 when empty. */
 double kdl_hist_percentile(const struct kdl_hist *h, double part);
 double kdl_hist_mean(const struct kdl_hist *h);
-/* Cuts what there is into at most cap bars of equal width; returns how many. Bars
- * cover the 99.5th percentile evenly, and the last one reaches to the maximum. */
+/* Cuts what there is into at most cap bars; returns how many. They have equal widths
+ * up to the 99.5th percentile or four medians, and the last one reaches to the maximum. */
 size_t kdl_hist_bars(const struct kdl_hist *h, struct kdl_bar *bars, size_t cap);
 
 #endif

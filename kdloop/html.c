@@ -211,16 +211,20 @@ static void put_check(FILE *out, const struct kdl_check *c)
 		put_text(out, c->advice);
 		fputs("</div>", out);
 	}
-	if (c->value_count)
-		fputs("<div class=\"m\">", out);
+	fputs("<div class=\"m\">", out);
+	const char *comma = "";
 	for (size_t i = 0; i < c->value_count; i++) {
+		/* Of all that did not go wrong nobody wants to read. */
+		if (c->values[i].value == 0)
+			continue;
 		kdl_format_value(text, sizeof(text), c->values[i].value);
-		fputs(i ? ", " : "", out);
+		fputs(comma, out);
 		put_text(out, c->values[i].name);
 		fprintf(out, " %s%s", text, c->values[i].unit[0] ? " " : "");
 		put_text(out, c->values[i].unit);
+		comma = ", ";
 	}
-	fputs(c->value_count ? "</div></td></tr>\n" : "</td></tr>\n", out);
+	fputs("</div></td></tr>\n", out);
 }
 
 static void put_suite(FILE *out, const struct kdl_suite *s)

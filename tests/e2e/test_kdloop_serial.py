@@ -266,7 +266,7 @@ def shown(lab):
     path = lab.path("report.html")
     p = kdloop_on(lab, [CABLE, "--plug", "--max-baud", "9600"], PORT + ",baud=9600", "--mode", "plug",
                   "--duration", "1", "--html", path)
-    matches(r"PASS  baud-9600      240 bytes intact", p.out, "a line")
+    matches(r"PASS  baud-9600 +240 bytes intact", p.out, "a line")
     matches(r"round trip of a byte at 9600 baud\n +\d.*\|#+ \d+", p.out, "a histogram")
     matches(r"median .*, 95 % within", p.out, "percentiles")
     check(max(len(line) for line in p.out.splitlines()) <= 160, "no endless lines")
