@@ -156,7 +156,7 @@ struct kdl_link {
 
 /* Alphabetical, ended by NULL. */
 extern const struct kdl_link *const kdl_links[];
-extern const struct kdl_link kdl_com, kdl_net;
+extern const struct kdl_link kdl_com, kdl_net, kdl_usb;
 
 /* ---- for whoever starts runs ------------------------------------------ */
 

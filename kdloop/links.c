@@ -13,5 +13,6 @@ const struct kdl_link kdl_com = {
 const struct kdl_link *const kdl_links[] = {
 	&kdl_com,
 	&kdl_net,
+	&kdl_usb,
 	NULL,
 };

@@ -18,7 +18,10 @@ libkdloop_a_SOURCES = \
 	%D%/report.h \
 	%D%/rig.c %D%/rig.h \
 	%D%/rig_parse.c \
-	%D%/run.c
+	%D%/run.c \
+	%D%/usb.c %D%/usb.h \
+	%D%/usb_descriptor.c %D%/usb_descriptor.h \
+	%D%/usb_modes.c
 if DRIVER_SERIAL
 libkdloop_a_SOURCES += \
 	%D%/com.c %D%/com.h \

@@ -30,6 +30,8 @@ static const char usage[] =
     "                            peer (a null-modem cable, kdloop at the other end, too)\n"
     "  net:port=N[,target=HOST]  a UDP path for KDNET; modes: serve (answers), probe (asks\n"
     "                            target=, where kdloop serves the same port)\n"
+    "  usb:[path=PORT]           a USB 3 debug cable; modes: name (asks the target for it), echo\n"
+    "                            (the target echoes bytes), replug (counts how often it leaves)\n"
     "Without --mode it only looks, and sends nothing.\n"
     "\n"
     "      --mode MODE           what to do, see above\n"

@@ -4,7 +4,8 @@ kdloop_tests = \
 	%D%/unit/test_kdloop_frame \
 	%D%/unit/test_kdloop_measure \
 	%D%/unit/test_kdloop_net \
-	%D%/unit/test_kdloop_rig
+	%D%/unit/test_kdloop_rig \
+	%D%/unit/test_kdloop_usb
 check_PROGRAMS += $(kdloop_tests)
 TESTS += $(kdloop_tests)
 %C%_unit_test_kdloop_frame_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
@@ -15,4 +16,6 @@ TESTS += $(kdloop_tests)
 %C%_unit_test_kdloop_net_LDADD = libkdloop.a $(CMOCKA_LIBS)
 %C%_unit_test_kdloop_rig_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_kdloop_rig_LDADD = $(KDLOOP_LIBS) $(CMOCKA_LIBS)
+%C%_unit_test_kdloop_usb_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_kdloop_usb_LDADD = libkdloop.a $(CMOCKA_LIBS)
 endif

@@ -20,6 +20,7 @@ e2e_tests = \
 	%D%/test_kdloop_peer.py \
 	%D%/test_kdloop_rig.py \
 	%D%/test_kdloop_serial.py \
+	%D%/test_kdloop_usb.py \
 	%D%/test_latency.py \
 	%D%/test_links.py \
 	%D%/test_netns.py \

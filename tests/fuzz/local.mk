@@ -16,6 +16,7 @@ fuzz_replays = \
 	%D%/replay_frame \
 	%D%/replay_host \
 	%D%/replay_kdcap \
+	%D%/replay_kdloop \
 	%D%/replay_kdnet \
 	%D%/replay_link \
 	%D%/replay_message \
@@ -28,6 +29,7 @@ fuzz_binaries = \
 	%D%/fuzz_frame \
 	%D%/fuzz_host \
 	%D%/fuzz_kdcap \
+	%D%/fuzz_kdloop \
 	%D%/fuzz_kdnet \
 	%D%/fuzz_link \
 	%D%/fuzz_message \
@@ -59,6 +61,11 @@ fuzz_binaries = \
 %C%_replay_kdcap_LDADD = $(KDCAP_LIBS)
 %C%_fuzz_kdcap_LDADD = $(KDCAP_LIBS)
 %C%_fuzz_kdcap_LDFLAGS = $(fuzz_ldflags)
+
+%C%_replay_kdloop_SOURCES = %D%/fuzz_kdloop.c %D%/replay.c
+%C%_replay_kdloop_LDADD = libkdloop.a
+%C%_fuzz_kdloop_LDADD = libkdloop.a
+%C%_fuzz_kdloop_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_kdnet_SOURCES = %D%/fuzz_kdnet.c %D%/replay.c
 %C%_replay_kdnet_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
