@@ -230,13 +230,18 @@ static size_t usb_pollfds(struct kdd *d, bool want_send, struct pollfd *fds, siz
 {
 	struct kdd_usb_state *u = usb_of(d);
 	const struct libusb_pollfd **list = u->ctx ? libusb_get_pollfds(u->ctx) : NULL;
+	/* A job opens and closes the device's: by the time that someone waits for
+	 * the number, it may be another file. Only devices have POLLOUT. */
+	bool changing = u->phase == USB_ATTACHING || u->phase == USB_DETACHING;
 	size_t n = 0;
 
 	(void)want_send;
 	if (n < cap)
 		fds[n++] = (struct pollfd){ .fd = u->event_fd, .events = POLLIN };
 	for (size_t i = 0; list && list[i] && n < cap; i++)
-		fds[n++] = (struct pollfd){ .fd = list[i]->fd, .events = list[i]->events };
+		if (!changing || !(list[i]->events & POLLOUT))
+			fds[n++] =
+			    (struct pollfd){ .fd = list[i]->fd, .events = list[i]->events };
 	libusb_free_pollfds(list);
 	return n;
 }

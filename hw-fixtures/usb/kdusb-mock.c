@@ -27,7 +27,7 @@
 
 #include "hw-fixtures/usb/mock.h"
 
-#define MAX_PORTS 2
+#define MAX_PORTS 4
 #define PRELOAD   "libumockdev-preload.so.0"
 #define LINE_CAP  256
 
@@ -56,7 +56,7 @@ struct program {
 	struct mock_port ports[MAX_PORTS];
 	unsigned n_ports;
 	const char *control_path;
-	bool wait, udev;
+	bool wait;
 	uid_t user; /* 0: as we are */
 	char **argv;
 
@@ -135,7 +135,7 @@ static bool parse_option(struct program *p, int option, const char *value)
 		p->wait = true;
 		return true;
 	case 'U':
-		p->udev = true;
+		p->mock.udev = true;
 		return true;
 	default:
 		return false;
@@ -322,7 +322,7 @@ static _Noreturn void run_child(const struct program *p, pid_t parent)
 		_exit(127);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (p->udev && !fake_udev()) {
+	if (p->mock.udev && !fake_udev()) {
 		perror("kdusb-mock: --udev");
 		_exit(127);
 	}

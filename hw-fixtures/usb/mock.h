@@ -29,6 +29,7 @@ struct mock {
 	pthread_mutex_t lock;
 	unsigned last_address;
 	int node_mode;           /* -1: as umockdev makes it */
+	bool udev;               /* tell the program, as udevd would */
 	struct mock_node *nodes; /* those of earlier plugs as well */
 };
 

@@ -379,8 +379,7 @@ static char *describe(const struct mock_node *n)
 	emu_device_descriptor(e, device);
 	append_hex(hex, device, sizeof(device));
 	append_hex(hex, config, len);
-	g_string_append_printf(out, "P: %s\nN: bus/usb/%03d/%03u=%s\n", path + strlen("/sys"),
-	                       MOCK_BUS, n->address, hex->str);
+	g_string_append_printf(out, "P: %s\n", path + strlen("/sys"));
 	g_string_append_printf(out,
 	                       "E: DEVNAME=/dev/bus/usb/%03d/%03u\nE: DEVTYPE=usb_device\n"
 	                       "E: SUBSYSTEM=usb\nE: BUSNUM=%03d\nE: DEVNUM=%03u\n"
@@ -402,10 +401,14 @@ static char *describe(const struct mock_node *n)
 	return g_string_free(out, FALSE);
 }
 
-/* The pipe takes the place of umockdev's plain file. */
+/* umockdev would make a plain file, which poll always finds ready. */
 static bool make_fifo(struct mock_node *n, const char *file)
 {
-	if (unlink(file) < 0 || mkfifo(file, 0644) < 0)
+	char *dir = g_path_get_dirname(file);
+	bool ok = g_mkdir_with_parents(dir, 0755) == 0 && mkfifo(file, 0644) == 0;
+
+	g_free(dir);
+	if (!ok)
 		return false;
 	n->fifo = open(file, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (n->fifo < 0 || fcntl(n->fifo, F_SETPIPE_SZ, 4096) != 4096)
@@ -422,15 +425,24 @@ static bool set_mode(const struct mock *m, const char *root, const char *file, c
 	                            chmod(file, (mode_t)m->node_mode) == 0);
 }
 
-static bool finish_node(struct mock_node *n, const char *node_path)
+/* The node is complete before anything shows that there is a device: a program
+ * may look at any moment. */
+static bool make_node(struct mock_node *n, const char *node_path)
 {
-	char *root = umockdev_testbed_get_root_dir(mock_of(n)->testbed);
+	UMockdevTestbed *testbed = mock_of(n)->testbed;
+	char *root = umockdev_testbed_get_root_dir(testbed);
 	char *file = g_strconcat(root, node_path, NULL);
 	char *socket = g_strconcat(root, "/ioctl", node_path, NULL);
-	bool ok = make_fifo(n, file) && set_mode(mock_of(n), root, file, socket);
+	GError *error = NULL;
+	bool ok = make_fifo(n, file) &&
+	          umockdev_testbed_attach_ioctl(testbed, node_path, n->base, &error) &&
+	          set_mode(mock_of(n), root, file, socket);
 
-	if (!ok)
+	if (error)
+		fprintf(stderr, "kdusb-mock: %s: %s\n", node_path, error->message);
+	else if (!ok)
 		perror(file);
+	g_clear_error(&error);
 	g_free(socket);
 	g_free(file);
 	g_free(root);
@@ -458,12 +470,12 @@ static bool add_device(struct mock_port *port)
 	g_signal_connect(n->base, "client-vanished", G_CALLBACK(on_vanished), n);
 	char *text = describe(n), *path = sysfs_path(port);
 	char *node_path = g_strdup_printf("/dev/bus/usb/%03d/%03u", MOCK_BUS, n->address);
-	bool ok = umockdev_testbed_add_from_string(m->testbed, text, &error) &&
-	          umockdev_testbed_attach_ioctl(m->testbed, node_path, n->base, &error) &&
-	          finish_node(n, node_path);
+	bool ok = make_node(n, node_path) &&
+	          umockdev_testbed_add_from_string(m->testbed, text, &error);
 	if (ok) {
 		port->node = n;
-		umockdev_testbed_uevent(m->testbed, path, "add");
+		if (m->udev)
+			umockdev_testbed_uevent(m->testbed, path, "add");
 	} else if (error) {
 		fprintf(stderr, "kdusb-mock: %s: %s\n", node_path, error->message);
 	}
@@ -481,7 +493,8 @@ static void remove_device(struct mock_port *port)
 	pthread_mutex_lock(&m->lock);
 	port->node->gone = true;
 	pthread_mutex_unlock(&m->lock);
-	umockdev_testbed_uevent(m->testbed, path, "remove");
+	if (m->udev)
+		umockdev_testbed_uevent(m->testbed, path, "remove");
 	umockdev_testbed_remove_device(m->testbed, path);
 	port->node = NULL;
 	g_free(path);
