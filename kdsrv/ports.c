@@ -286,6 +286,14 @@ static void list_interfaces(struct list *l)
 		snprintf(l->error, sizeof(l->error), "this build has no UDP: configure --with-udp");
 }
 
+/* 2-2 comes before 2-10. */
+static int by_path(const void *a, const void *b)
+{
+	const struct row *ra = a, *rb = b;
+
+	return strverscmp(ra->cells[0], rb->cells[0]);
+}
+
 static void list_usb(struct list *l)
 {
 	struct kdd_usb_id ids[16];
@@ -294,6 +302,8 @@ static void list_usb(struct list *l)
 	for (const struct kdu_device *d = kdu_devices; d->what && n < 16; d++)
 		ids[n++] = (struct kdd_usb_id){ d->vendor, d->product };
 	kdd_usb_list(ids, n, add_usb, l, l->error, sizeof(l->error));
+	if (l->count)
+		qsort(l->rows, l->count, sizeof(l->rows[0]), by_path);
 }
 
 /* ---- printing --------------------------------------------------------- */

@@ -30,6 +30,7 @@ e2e_tests = \
 	%D%/test_stock.py \
 	%D%/test_stock_captures.py \
 	%D%/test_teardown.py \
+	%D%/test_usb.py \
 	%D%/test_wireshark.py
 TESTS += $(e2e_tests)
 EXTRA_DIST += $(e2e_tests) \
@@ -44,4 +45,5 @@ EXTRA_DIST += $(e2e_tests) \
 	%D%/lib/seriallab.py \
 	%D%/lib/stocklink.py \
 	%D%/lib/stockmachine.py \
-	%D%/lib/stocktarget.py
+	%D%/lib/stocktarget.py \
+	%D%/lib/usblab.py

@@ -5,21 +5,12 @@ import json
 import os
 import re
 import socket
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
-from kdlib import *
+from usblab import *
 
 MOCK = os.path.join(TOP_BUILD, "tests/unit/serial_mock")
-
-
-def mock_env(lab):
-    """Umockdev's library is preloaded, behind that of the sanitizer."""
-    linked = subprocess.run(["ldd", PROGRAMS["kdsrv"]], capture_output=True, text=True).stdout
-    asan = re.search(r"=> (\S*libasan\S*)", linked)
-    return dict(lab.env, LD_PRELOAD=(asan.group(1) + ":" if asan else "") +
-                "libumockdev-preload.so.0")
 
 
 def list_ports(lab, *options, mock=False):
