@@ -224,7 +224,7 @@ def hostile(lab, script, *args):
 @test
 def other_version(lab):
     """a peer of another version"""
-    r = hostile(lab, "os.write(fd, frame(1, 0, b'x' * 700, version=2))")
+    r = hostile(lab, "heard(1)\nos.write(fd, frame(1, 0, b'x' * 700, version=2))\n")
     r.says("peer", "FAIL", "of another version", "same version")
     equal(r.status, 1, "exit code")
 

@@ -19,6 +19,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -80,6 +81,7 @@ static struct port ports[2] = {
 	{ .path = "/dev/ttyS5", .sysfs = UART("ttyS5", "69") },
 };
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool ended;
 
 static struct port *far_end(struct port *p)
 {
@@ -240,7 +242,7 @@ static int poll_ports(double until, double now)
 static void *carry(void *unused)
 {
 	(void)unused;
-	for (;;) {
+	while (!ended) {
 		double now = now_us(), first = deliver(&ports[0], now),
 		       second = deliver(&ports[1], now);
 
@@ -505,7 +507,7 @@ int main(int argc, char **argv)
 	g_main_loop_run(ending.loop);
 	g_main_loop_unref(ending.loop);
 	/* The thread still uses the ports. */
-	pthread_cancel(thread);
+	ended = true;
 	pthread_join(thread, NULL);
 	if (wanted.count)
 		fprintf(stderr, "serial_cable: %lu %lu bytes\n", ports[0].entered,
