@@ -12,6 +12,10 @@
 #define RESET_LATE 10
 /* Before any round trip was seen, where those count. */
 #define FIRST_PATIENCE_MS 500u
+/* A link that lost something is lossy for so long. */
+#define LOSSY_MS 30000
+/* Asking again for nothing costs little. */
+#define FIRST_ASK_MS 100u
 
 const struct kdp_link_rules kdp_rules_com = {
 	.name = "com",
@@ -171,6 +175,7 @@ void kdp_link_init(struct kdp_link *l, const struct kdp_link_config *c, int64_t 
 	l->replies_due = 1; /* to a host before us, perhaps */
 	l->fed_ms = now_ms;
 	l->hold_ms = KDP_NEVER;
+	l->ask_ms = KDP_NEVER;
 	l->reset_sent_ms = now_ms - RESET_LATE * (int64_t)r->reset_ms;
 	tx_idle(l);
 	ids_restart(l);
@@ -183,6 +188,18 @@ void kdp_link_init(struct kdp_link *l, const struct kdp_link_config *c, int64_t 
 bool kdp_link_can_send(const struct kdp_link *l)
 {
 	return l->tx_state == KDP_TX_IDLE;
+}
+
+/* What makes the target go on gets no reply. */
+static bool wants_reply(const struct kdp_link *l)
+{
+	const struct kdp_api_info *api = NULL;
+
+	if (l->tx_type != KDP_STATE_MANIPULATE)
+		return false;
+	if (l->data_len >= 4)
+		api = kdp_api_info(kdp_get_u32(l->data));
+	return !api || api->has_reply;
 }
 
 int kdp_link_send(struct kdp_link *l, uint16_t type, struct kdp_span payload, unsigned flags,
@@ -206,7 +223,8 @@ int kdp_link_send(struct kdp_link *l, uint16_t type, struct kdp_span payload, un
 	l->send_data = true;
 	l->repeated = false;
 	l->reply_proves = !l->replies_due;
-	if (type == KDP_STATE_MANIPULATE)
+	l->wants_reply = wants_reply(l);
+	if (l->wants_reply)
 		l->replies_due++;
 	l->tx_tries = 1;
 	l->tx_resends = 0;
@@ -230,9 +248,43 @@ void kdp_link_reset_cancel(struct kdp_link *l)
 	ids_unknown(l);
 }
 
-void kdp_link_ask_again(struct kdp_link *l)
+static void ask_later(struct kdp_link *l, int64_t now_ms)
 {
+	/* Later than the caller's own patience. */
+	l->ask_wait_ms = l->srtt_ms8 ? 2 * kdp_link_patience_ms(l) : FIRST_ASK_MS;
+	l->ask_ms = now_ms + l->ask_wait_ms;
+}
+
+bool kdp_link_is_lossy(const struct kdp_link *l, int64_t now_ms)
+{
+	return now_ms < l->lossy_until_ms;
+}
+
+/* Something came, or may come; is it the last for now? */
+static void ask_if_lossy(struct kdp_link *l, int64_t now_ms)
+{
+	l->ask_ms = KDP_NEVER;
+	if (kdp_link_is_lossy(l, now_ms))
+		ask_later(l, now_ms);
+}
+
+void kdp_link_note_loss(struct kdp_link *l, int64_t now_ms)
+{
+	if (l->role == KDP_HOST && l->rules->host_ack_min_ms)
+		l->lossy_until_ms = now_ms + LOSSY_MS;
+}
+
+void kdp_link_ask_again(struct kdp_link *l, int64_t now_ms)
+{
+	l->ask_ms = KDP_NEVER;
+	l->quiet_until_ms = now_ms + l->rules->target_ack_ms;
 	push_control(l, KDP_RESEND, 0);
+}
+
+void kdp_link_keep_asking(struct kdp_link *l, int64_t now_ms)
+{
+	kdp_link_ask_again(l, now_ms);
+	ask_later(l, now_ms);
 }
 
 void kdp_link_repeat(struct kdp_link *l, int64_t now_ms)
@@ -262,8 +314,8 @@ void kdp_link_restart(struct kdp_link *l)
 
 void kdp_link_break_in(struct kdp_link *l, int64_t now_ms)
 {
-	(void)now_ms;
 	l->send_break = true;
+	ask_if_lossy(l, now_ms);
 }
 
 static void out_frame(struct kdp_link *l, uint16_t type, uint32_t id, struct kdp_span payload)
@@ -404,9 +456,22 @@ static bool id_is_legal(const struct kdp_link *l, uint32_t id)
 	return (id & ~free_bits) == first_rx_id(l);
 }
 
+static void first_round_trip(struct kdp_link *l, uint32_t ms)
+{
+	l->srtt_ms8 = ms * 8 + 1;
+	l->rttvar_ms4 = ms * 2;
+}
+
+void kdp_link_note_round_trip(struct kdp_link *l, int64_t ms)
+{
+	if (!l->srtt_ms8 && ms >= 0 && ms < FIRST_PATIENCE_MS / 3)
+		first_round_trip(l, (uint32_t)ms);
+}
+
 /* As TCP does it: a packet that was sent twice tells no round trip, for nobody
- * knows which of the two was answered. What its patience had grown to stays, or
- * a way that has become longer would never be measured again. */
+ * knows which of the two was answered. But it was not longer than this, and the
+ * patience stays above, or a way that has become longer would never be measured
+ * again. */
 static void note_round_trip(struct kdp_link *l, int64_t now_ms)
 {
 	int32_t ms = (int32_t)(now_ms - l->data_sent_ms), off;
@@ -414,13 +479,12 @@ static void note_round_trip(struct kdp_link *l, int64_t now_ms)
 	if (!l->rules->host_ack_min_ms || !l->repeated)
 		return;
 	if (l->tx_tries > 1 || l->tx_resends) {
-		l->backed_off_ms = ack_wait_ms(l);
+		l->backed_off_ms = (uint32_t)ms + l->rules->host_ack_min_ms;
 		return;
 	}
 	l->backed_off_ms = 0;
 	if (!l->srtt_ms8) {
-		l->srtt_ms8 = (uint32_t)ms * 8 + 1;
-		l->rttvar_ms4 = (uint32_t)ms * 2;
+		first_round_trip(l, (uint32_t)ms);
 		return;
 	}
 	off = ms - (int32_t)(l->srtt_ms8 / 8);
@@ -472,6 +536,7 @@ static void host_lost(struct kdp_link *l)
 static void got_resend(struct kdp_link *l, int64_t now_ms)
 {
 	l->stats.rx_resend++;
+	kdp_link_note_loss(l, now_ms);
 	if (l->tx_state == KDP_TX_WAIT_ACK) {
 		if (l->role == KDP_HOST && ++l->tx_resends > RESENDS_MAX) {
 			host_lost(l);
@@ -625,7 +690,7 @@ static bool is_instead_of_ack(const struct kdp_link *l, const struct kdp_frame *
  * may be the reply to an earlier request that the caller no longer waits for. */
 static void note_reply(struct kdp_link *l, uint16_t type, int64_t now_ms)
 {
-	bool pending = l->tx_state == KDP_TX_WAIT_ACK && l->tx_type == KDP_STATE_MANIPULATE;
+	bool pending = l->tx_state == KDP_TX_WAIT_ACK && l->wants_reply;
 
 	if (type == KDP_STATE_CHANGE64) {
 		/* A new stop: what was asked before is done with. */
@@ -668,6 +733,9 @@ static void got_data(struct kdp_link *l, const struct kdp_frame *f, int64_t now_
 		l->hold_ms = KDP_NEVER;
 	fresh = sync ? accept_sync(l, f, now_ms) : accept_plain(l, f, now_ms);
 	if (!fresh) {
+		/* Unless it was asked for, our ACK got lost. */
+		if (now_ms >= l->quiet_until_ms)
+			kdp_link_note_loss(l, now_ms);
 		l->stats.rx_dup++;
 		return;
 	}
@@ -701,6 +769,7 @@ static void got_frame(struct kdp_link *l, const struct kdp_frame *f, int64_t now
 		got_control(l, f, now_ms);
 	else
 		got_data(l, f, now_ms);
+	ask_if_lossy(l, now_ms);
 }
 
 static void got_break(struct kdp_link *l)
@@ -798,7 +867,7 @@ int64_t kdp_link_deadline(const struct kdp_link *l)
 		due = l->fed_ms + l->rules->silence_ms;
 	if (out_waits(l) && l->hold_ms < due)
 		due = l->hold_ms;
-	return due;
+	return l->ask_ms < due ? l->ask_ms : due;
 }
 
 static void target_gave_up(struct kdp_link *l)
@@ -848,9 +917,26 @@ static void reset_overdue(struct kdp_link *l, int64_t now_ms)
 	l->deadline_ms = now_ms + l->rules->reset_ms;
 }
 
+static void ask_overdue(struct kdp_link *l, int64_t now_ms)
+{
+	uint32_t wait_ms = 2 * l->ask_wait_ms;
+
+	l->ask_ms = KDP_NEVER;
+	/* What is pending is repeated, and its answer tells more. */
+	if (l->tx_state != KDP_TX_IDLE)
+		return;
+	kdp_link_ask_again(l, now_ms);
+	if (wait_ms >= l->rules->target_ack_ms)
+		return;
+	l->ask_wait_ms = wait_ms;
+	l->ask_ms = now_ms + wait_ms;
+}
+
 void kdp_link_tick(struct kdp_link *l, int64_t now_ms)
 {
 	end_hold(l, now_ms);
+	if (now_ms >= l->ask_ms)
+		ask_overdue(l, now_ms);
 	if (now_ms < l->deadline_ms)
 		return;
 	switch (l->tx_state) {

@@ -180,6 +180,7 @@ struct kdp_link {
 	bool abandonable;     /* the pending packet may be dropped */
 	bool repeated;        /* the pending packet was transmitted once */
 	unsigned replies_due; /* host: so many may still come */
+	bool wants_reply;     /* the pending packet does */
 	bool reply_proves;    /* the next reply is for the pending packet */
 	uint16_t tx_type;
 	int64_t deadline_ms;           /* for the state */
@@ -192,6 +193,11 @@ struct kdp_link {
 	                                * times 8 and 4; 0: none seen yet */
 	uint32_t backed_off_ms;        /* patience that was enough in the end, until
 	                                * a round trip is seen again; or 0 */
+	int64_t lossy_until_ms;        /* host: so long packets are known to get lost */
+	int64_t ask_ms;                /* host: when to ask for one that may be; or
+	                                * KDP_NEVER */
+	int64_t quiet_until_ms;        /* so long a copy may be the answer to RESEND */
+	uint32_t ask_wait_ms;          /* ... and how long that was after the last time */
 	bool send_data, send_reset, send_break;
 	size_t data_len; /* payload bytes of the pending packet */
 	uint8_t data[KDP_MAX_PAYLOAD];
@@ -241,7 +247,14 @@ void kdp_link_reset(struct kdp_link *l, int64_t now_ms);
 void kdp_link_reset_cancel(struct kdp_link *l);
 /* Host: asks the target for its unacknowledged packet, if it has one. For
  * carriers whose idle targets do not answer it (see idle_resend). */
-void kdp_link_ask_again(struct kdp_link *l);
+void kdp_link_ask_again(struct kdp_link *l, int64_t now_ms);
+/* Host: the same, and again and again until the target says something, or until
+ * its own timer would make it repeat the packet. */
+void kdp_link_keep_asking(struct kdp_link *l, int64_t now_ms);
+/* Host: the carrier has lost a packet. What the target says last may be lost,
+ * too, and it waits long before it repeats it: for a while, keeps asking behind
+ * everything that comes. The link knows by itself of what came twice. */
+void kdp_link_note_loss(struct kdp_link *l, int64_t now_ms);
 /* Target: the debugger can be reached again: a packet that waits for its ACK is
  * repeated at once. */
 void kdp_link_repeat(struct kdp_link *l, int64_t now_ms);
@@ -249,6 +262,11 @@ void kdp_link_repeat(struct kdp_link *l, int64_t now_ms);
  * ones again, or any. What is pending or half received is dropped without
  * event. */
 void kdp_link_restart(struct kdp_link *l);
+/* Whether it lost one lately. */
+bool kdp_link_is_lossy(const struct kdp_link *l, int64_t now_ms);
+/* Host: a round trip that the carrier saw, for as long as the link knows none;
+ * unless it is so long that a loss may be in it. */
+void kdp_link_note_round_trip(struct kdp_link *l, int64_t ms);
 /* Host: how long to wait for an answer before anything is repeated, by the
  * round trips seen; 0 when the rules have no such thing. */
 uint32_t kdp_link_patience_ms(const struct kdp_link *l);

@@ -273,7 +273,7 @@ static void got_state_change(struct kds_host *h, struct kdp_span p, int64_t now_
 		h->stop_unread = true;
 		h->resets_sent = 0;
 		if (kds_host_link(h)->tx_state != KDP_TX_WAIT_RESET)
-			kds_host_step_reset(h, now_ms);
+			kds_host_reset_for_stop(h, now_ms);
 		return;
 	}
 	if (kds_host_is_resume_pending(h) && h->repeats_due) {

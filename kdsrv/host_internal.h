@@ -36,6 +36,7 @@ void kds_host_push_note(struct kds_host *h, int level, const char *text);
 
 /* ---- host_search.c ---------------------------------------------------- */
 
+void kds_host_reset_for_stop(struct kds_host *h, int64_t now_ms);
 void kds_host_step_reset(struct kds_host *h, int64_t now_ms);
 void kds_host_step_break(struct kds_host *h, int64_t now_ms);
 bool kds_host_break_is_fresh(const struct kds_host *h, int64_t now_ms);

@@ -160,7 +160,7 @@ void kds_host_reply_overdue(struct kds_host *h, int64_t now_ms)
 	    now_ms - h->req_sent_ms < KDS_REPLY_WAIT_MS) {
 		/* The reply is lost, or not made yet. */
 		h->req_asks++;
-		kdp_link_ask_again(kds_host_link(h));
+		kdp_link_ask_again(kds_host_link(h), now_ms);
 		h->req_deadline_ms = now_ms + kds_host_reply_wait_ms(h);
 		return;
 	}

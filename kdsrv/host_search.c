@@ -87,13 +87,24 @@ void kds_host_break_behind_print(struct kds_host *h, int64_t now_ms)
 
 /* A target that waits in a stop says nothing more by itself: only RESETs help,
  * as often as they, or their answers, get lost. */
-static bool reset_for_stop(struct kds_host *h, int64_t now_ms)
+void kds_host_reset_for_stop(struct kds_host *h, int64_t now_ms)
 {
-	if (!h->stop_unread || !may_reset(h))
-		return false;
+	int64_t wait_ms = 2 * (int64_t)kdp_link_patience_ms(kds_host_link(h))
+	                  << (h->resets_sent < RESETS_FAST ? h->resets_sent : RESETS_FAST);
+
 	kds_host_step_reset(h, now_ms);
 	if (h->resets_sent > RESETS_FAST)
 		h->step_ms = now_ms + KDS_LISTEN_WAIT_MS;
+	else if (wait_ms)
+		h->step_ms = now_ms + kds_host_sooner(wait_ms, KDS_RESET_WAIT_MS);
+}
+
+/* Whether a step was used up for that. */
+static bool step_for_stop(struct kds_host *h, int64_t now_ms)
+{
+	if (!h->stop_unread || !may_reset(h))
+		return false;
+	kds_host_reset_for_stop(h, now_ms);
 	return true;
 }
 
@@ -105,7 +116,7 @@ void kds_host_connecting_step(struct kds_host *h, int64_t now_ms)
 		return;
 	}
 	kdp_link_reset_cancel(kds_host_link(h));
-	if (reset_for_stop(h, now_ms))
+	if (step_for_stop(h, now_ms))
 		return;
 	h->step ^= 1;
 	if (!h->step && may_reset(h))
@@ -120,7 +131,7 @@ void kds_host_connecting_step(struct kds_host *h, int64_t now_ms)
 void kds_host_running_step(struct kds_host *h, int64_t now_ms)
 {
 	kdp_link_reset_cancel(kds_host_link(h));
-	if (reset_for_stop(h, now_ms))
+	if (step_for_stop(h, now_ms))
 		return;
 	if (!h->want_break) {
 		h->step_ms = KDP_NEVER;

@@ -12,6 +12,7 @@
  * two; on a serial line, behind whatever it is saying. */
 #define LINGER_MS                  250
 #define LINGER_NET_MS              50
+#define LINGER_LOSSY_MS            1000
 #define STOPS_MAX                  4
 #define BREAKPOINT_WITH_STATUS_OFF 0x20 /* in KDDEBUGGER_DATA64 */
 
@@ -172,10 +173,13 @@ static void stopped_step(struct kds_host *h, int64_t now_ms)
 	}
 }
 
-static int64_t linger_ms(struct kds_host *h)
+static int64_t linger_ms(struct kds_host *h, int64_t now_ms)
 {
 	int64_t patience_ms = kdp_link_patience_ms(kds_host_link(h));
 
+	/* The network may deliver a break-in twice, and lose the stop. */
+	if (kdp_link_is_lossy(kds_host_link(h), now_ms))
+		return LINGER_LOSSY_MS;
 	if (!h->stray_breaks)
 		return 0;
 	return patience_ms ? kds_host_sooner(LINGER_NET_MS + patience_ms, LINGER_MS) : LINGER_MS;
@@ -267,7 +271,7 @@ void kds_release_reply(struct kds_host *h, const struct kdp_manipulate *m, int64
 		break;
 	case REL_CONTINUE:
 		h->release = REL_LINGER;
-		h->release_linger_ms = now_ms + linger_ms(h);
+		h->release_linger_ms = now_ms + linger_ms(h, now_ms);
 		break;
 	case REL_NONE:
 	case REL_START:

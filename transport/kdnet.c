@@ -307,6 +307,7 @@ static enum kdn_got got_data(struct kdn *n, const struct kdn_datagram *d, struct
 		n->stats.rx_replayed++;
 		return KDN_GOT_NOTHING;
 	}
+	n->stats.rx_lost += d->seq - n->rx_seq - 1;
 	n->rx_seq = d->seq;
 	n->denied_in_row = 0;
 	n->data_ms = now_ms;

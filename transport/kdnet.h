@@ -41,6 +41,7 @@ struct kdn_stats {
 	uint64_t rx_denied;    /* tag does not match: another key */
 	uint64_t rx_early;     /* data before there was a key */
 	uint64_t rx_reflected; /* our own direction came back */
+	uint64_t rx_lost;      /* data that never came, or was overtaken */
 	uint64_t rx_replayed;  /* sequence number not new: replayed, or
 	                        * overtaken on the way */
 	uint64_t pokes, responses, host_pokes, pings;

@@ -3,33 +3,46 @@
  */
 #include "transport/transport.h"
 
-static void take_news(struct kdt *t)
+/* The host's response has found its target, which uses its key. */
+static void session_began(struct kdt *t, int64_t now_ms)
+{
+	kdp_link_note_round_trip(&t->link, now_ms - t->net->answered_ms);
+	/* The target said something before we had its key, perhaps; and it must
+	 * hear from us, to know that we have it. */
+	kdp_link_keep_asking(&t->link, now_ms);
+}
+
+static void take_news(struct kdt *t, int64_t now_ms)
 {
 	enum kdn_news news;
 
 	while ((news = kdn_next_news(t->net)) != KDN_NEWS_NONE) {
 		if (t->link.role == KDP_HOST && news == KDN_NEWS_RESTARTED)
 			kdp_link_restart(&t->link);
-		/* The target said something before we had its key, perhaps; and
-		 * it must hear from us, to know that we have it. */
 		if (t->link.role == KDP_HOST &&
 		    (news == KDN_NEWS_SESSION || news == KDN_NEWS_REKEYED ||
 		     news == KDN_NEWS_RESTARTED))
-			kdp_link_ask_again(&t->link);
+			session_began(t, now_ms);
 		kdp_link_note(&t->link, (uint16_t)news);
 	}
 }
 
 static size_t net_feed(struct kdt *t, struct kdp_span in, int64_t now_ms)
 {
+	uint64_t lost = t->net->stats.rx_lost, pings = t->net->stats.pings;
 	struct kdp_span body;
 	enum kdn_got got;
 
 	if (t->link.queue_count)
 		return 0;
 	got = kdn_receive(t->net, in, &body, now_ms);
+	if (t->net->stats.rx_lost != lost)
+		kdp_link_note_loss(&t->link, now_ms);
+	/* A ping that comes again asks again for a word from us. */
+	if (t->net->stats.pings != pings && !t->net->news_count)
+		kdp_link_ask_again(&t->link, now_ms);
 	/* Before the body: it may be the first of another boot. */
-	take_news(t);
+	take_news(t, now_ms);
 	if (got == KDN_GOT_BODY)
 		kdp_link_feed_packet(&t->link, body, now_ms);
 	return in.n;
@@ -78,7 +91,7 @@ static void net_tick(struct kdt *t, int64_t now_ms)
 {
 	kdn_tick(t->net, now_ms);
 	kdp_link_tick(&t->link, now_ms);
-	take_news(t);
+	take_news(t, now_ms);
 }
 
 static bool net_ready(const struct kdt *t)

@@ -312,7 +312,7 @@ static void act(struct run *r)
 		r->ask_ms = KDP_NEVER;
 	}
 	if (r->awaited >= 0 && !h->busy && r->now_ms >= r->ask_ms) {
-		kdp_link_ask_again(&h->kdt.link);
+		kdp_link_ask_again(&h->kdt.link, r->now_ms);
 		r->ask_ms = r->now_ms + 2 * kdp_link_patience_ms(&h->kdt.link);
 	}
 	if (t->busy || !kdp_link_can_send(&t->kdt.link))

@@ -193,7 +193,7 @@ static void run(uint8_t op, uint8_t arg, struct side *a, struct side *b)
 		if (arg & 1)
 			kdp_link_reset(kdt_link(&host.kdt), now);
 		else
-			kdp_link_ask_again(kdt_link(&host.kdt));
+			kdp_link_ask_again(kdt_link(&host.kdt), now);
 		break;
 	case 7:
 		if (arg & 1)

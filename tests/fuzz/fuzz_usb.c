@@ -182,7 +182,7 @@ static void happen(uint8_t arg)
 		kdp_link_reset(kdt_link(&host.kdt), now);
 		break;
 	case 4:
-		kdp_link_ask_again(kdt_link(&host.kdt));
+		kdp_link_ask_again(kdt_link(&host.kdt), now);
 		break;
 	default:
 		(void)kdt_diagnose(&host.kdt);

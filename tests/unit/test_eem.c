@@ -776,7 +776,7 @@ static void test_arp_and_echo_go_before(void **state)
 	usb_pass(&session, 5000);
 	feed_host(&x);
 	feed_host(&e);
-	kdp_link_ask_again(kdt_link(&session.host.kdt));
+	kdp_link_ask_again(kdt_link(&session.host.kdt), session.now_ms);
 	tx = kdt_tx(&session.host.kdt, session.now_ms);
 	assert_int_equal(tx.n, 3);
 	/* Not taken: offered again, and whole. */

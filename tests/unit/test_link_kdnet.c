@@ -120,7 +120,7 @@ static void test_boot(void **state)
 {
 	(void)state;
 	start(KDP_HOST);
-	kdp_link_ask_again(&l);
+	kdp_link_ask_again(&l, now);
 	sends(KDP_RESEND, 0, "");
 	feed(PRINT, 0, "hello");
 	delivers(PRINT, "hello");
@@ -446,6 +446,45 @@ static void test_patience_follows_round_trips(void **state)
 	assert_true(kdp_link_patience_ms(&l) < 20);
 }
 
+static void test_round_trips_of_the_carrier(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	/* With a loss in it, perhaps. */
+	kdp_link_note_round_trip(&l, 400);
+	assert_int_equal(kdp_link_patience_ms(&l), 500);
+	kdp_link_note_round_trip(&l, 20);
+	assert_int_equal(kdp_link_patience_ms(&l), 20 + 40 + 5);
+	/* The link's own are better. */
+	exchange_takes(HOST0, 10);
+	kdp_link_note_round_trip(&l, 100);
+	assert_true(kdp_link_patience_ms(&l) < 65);
+}
+
+/* The next packets get lost one time each, and the patience does not double
+ * with each of them: the round trip was not longer than what passed. */
+static void test_patience_after_losses(void **state)
+{
+	uint32_t id = HOST0;
+
+	(void)state;
+	start(KDP_HOST);
+	for (int i = 0; i < 8; i++, id += 2)
+		exchange_takes(id, 0);
+	for (uint32_t i = 1; i < 20; i++, id += 2) {
+		assert_int_equal(kdp_link_patience_ms(&l), 5 * i);
+		ask("ask");
+		sends(REQ, id, "ask");
+		now += 5 * i;
+		kdp_link_tick(&l, now);
+		sends(REQ, id, "ask");
+		feed(KDP_ACKNOWLEDGE, id, "");
+		event(KDP_EV_ACKED);
+	}
+	exchange_takes(id, 0);
+	assert_true(kdp_link_patience_ms(&l) <= 10);
+}
+
 static void test_patience_doubles(void **state)
 {
 	int64_t wait = 0;
@@ -471,6 +510,103 @@ static void test_patience_doubles(void **state)
 	}
 	event(KDP_EV_LOST);
 	assert_int_equal(l.stats.tx_repeat, kdp_rules_kdnet.host_tries - 1);
+}
+
+/* A RESEND, so long after now and not before. */
+static void asks_after(int64_t ms)
+{
+	assert_int_equal(kdp_link_deadline(&l), now + ms);
+	kdp_link_tick(&l, now + ms - 1);
+	quiet();
+	now += ms;
+	kdp_link_tick(&l, now);
+	sends(KDP_RESEND, 0, "");
+	quiet();
+}
+
+/* Where nothing gets lost, nothing is asked for. */
+static void test_no_asking(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	feed(PRINT, 0, "hello");
+	delivers(PRINT, "hello");
+	acks(0);
+	assert_int_equal(kdp_link_deadline(&l), KDP_NEVER);
+}
+
+static void test_asking_where_packets_get_lost(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	feed(PRINT, 0, "hello");
+	delivers(PRINT, "hello");
+	acks(0);
+	/* It comes again, so the ACK was lost. */
+	feed(PRINT, 0, "hello");
+	no_event();
+	acks(0);
+	asks_after(100);
+	asks_after(200);
+	feed(PRINT, 2, "lost before");
+	delivers(PRINT, "lost before");
+	acks(2);
+	asks_after(100);
+	asks_after(200);
+	asks_after(400);
+	asks_after(800);
+	/* By now it would have repeated it. */
+	assert_int_equal(kdp_link_deadline(&l), KDP_NEVER);
+	now += 30000;
+	feed(PRINT, 4, "later");
+	delivers(PRINT, "later");
+	acks(4);
+	assert_int_equal(kdp_link_deadline(&l), KDP_NEVER);
+}
+
+/* What is pending is repeated instead. */
+static void test_no_asking_beside_a_request(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	host_exchanges(8, HOST0, 0);
+	kdp_link_note_loss(&l, now);
+	feed(PRINT, 16, "x");
+	delivers(PRINT, "x");
+	acks(16);
+	assert_int_equal(kdp_link_deadline(&l), now + 10);
+	ask("ask");
+	sends(REQ, HOST0 + 16, "ask");
+	now += 5;
+	kdp_link_tick(&l, now);
+	sends(REQ, HOST0 + 16, "ask");
+	now += 5;
+	kdp_link_tick(&l, now);
+	quiet();
+}
+
+/* After a break-in the stop may get lost. */
+static void test_asking_after_a_break(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	kdp_link_note_loss(&l, now);
+	kdp_link_break_in(&l, now);
+	kdp_link_tx_done(&l, kdp_link_tx(&l, now).n, now);
+	asks_after(100);
+}
+
+static void test_asking_until_it_answers(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	kdp_link_keep_asking(&l, now);
+	sends(KDP_RESEND, 0, "");
+	asks_after(100);
+	feed(PRINT, 0, "hello");
+	delivers(PRINT, "hello");
+	acks(0);
+	assert_int_equal(kdp_link_deadline(&l), KDP_NEVER);
 }
 
 /* ---- target ------------------------------------------------------------ */
@@ -595,7 +731,14 @@ int main(void)
 		cmocka_unit_test(test_resend),
 		cmocka_unit_test(test_bad_packets),
 		cmocka_unit_test(test_patience_follows_round_trips),
+		cmocka_unit_test(test_round_trips_of_the_carrier),
+		cmocka_unit_test(test_patience_after_losses),
 		cmocka_unit_test(test_patience_doubles),
+		cmocka_unit_test(test_no_asking),
+		cmocka_unit_test(test_asking_where_packets_get_lost),
+		cmocka_unit_test(test_no_asking_beside_a_request),
+		cmocka_unit_test(test_asking_after_a_break),
+		cmocka_unit_test(test_asking_until_it_answers),
 		cmocka_unit_test(test_target_ids),
 		cmocka_unit_test(test_target_repeats),
 		cmocka_unit_test(test_target_reset),
