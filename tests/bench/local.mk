@@ -1,15 +1,20 @@
 # make bench: figures, never pass or fail.
 bench_programs = %D%/bench_codec %D%/bench_host %D%/bench_kdcap %D%/bench_kdnet \
 	%D%/bench_target
+if DRIVER_USB
+bench_programs += %D%/bench_usb
+endif
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
-EXTRA_DIST += %D%/run.py
+EXTRA_DIST += %D%/guest.py %D%/run.py
 
 %C%_bench_codec_LDADD = libkdproto.a
 %C%_bench_host_LDADD = libkdwire.a libkdproto.a $(CRYPTO_LIBS)
 %C%_bench_kdcap_LDADD = $(KDCAP_LIBS)
 %C%_bench_kdnet_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS)
 %C%_bench_target_LDADD = libkdproto.a
+%C%_bench_usb_CPPFLAGS = $(AM_CPPFLAGS) $(USB_CFLAGS)
+%C%_bench_usb_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS) $(USB_LIBS)
 
 .PHONY: bench
 bench: all $(bench_programs)

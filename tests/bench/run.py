@@ -14,6 +14,9 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import guest
+
 BUILD = os.environ.get("top_builddir", ".")
 SOURCE = os.environ.get("top_srcdir", ".")
 KDSRV = os.path.join(BUILD, "kdsrv/kdsrv")
@@ -340,6 +343,7 @@ def main():
         bulk(tmp)
         kdnet()
         uart(tmp)
+        guest.run(show, RUNS)
         ack_times(tmp, "16 MiB read")
         ack_times(tmp, "and another client floods", flood=True)
         ack_times(tmp, "client 300 ms away", delay_s=0.3)
