@@ -13,6 +13,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from kdclient import *
 from kdlib import *
+from usblab import *
 
 PROGRAMS["kdcap"] = os.path.join(TOP_BUILD, "kdcap/kdcap")
 LUA = os.path.join(TOP_SRC, "hw-fixtures/wireshark/kd.lua")
@@ -118,6 +119,41 @@ def network(lab):
     check(b"MZ\0\0" not in contents(path), "memory in clear")
     equal({o["type"] for o in decode(lab, path)}, {"sealed"}, "without the key")
     equal({o["dir"] for o in decode(lab, path)}, {"target", "host"}, "senders without the key")
+
+
+@cases([("KDUSB", (), UsbTarget, ()),
+        ("KDNET in EEM frames", ("--descriptors", "eem"), EemTarget, ("--key", NetTarget.KEY))],
+       lambda c: c[0])
+def usb_cable(lab, case):
+    """a USB debug cable: each transfer, in a second file, a stall and a reboot as well"""
+    if not has_driver("usb") or not os.access(PROGRAMS["kdusb-mock"], os.X_OK):
+        raise Skip("built without the usb driver or its mock")
+    _, port, kind, options = case
+    path = lab.path("lab.pcapng")
+    machine = Machine(lab, port)
+    server = machine.server("--capture", path)
+    target = kind(lab, machine.cables[0])
+    lab.kd(server, target, COMMANDS)
+    c = lab.closing(Client(server))
+    c.attach(target)
+    machine.do("stall in")
+    c.manipulate(0x313B)
+    c.wait_event(EV_REBOOT)
+    c.close()
+    lab.kd(server, target, COMMANDS)
+    end(server)
+    usb = path[:-len(".pcapng")] + ".usb.pcapng"
+    equal(stat.S_IMODE(os.stat(usb).st_mode), 0o600, "mode of the file")
+    equal(decode(lab, path), [], "packets in the other file")
+    got = decode(lab, usb, *options)
+    is_a_session([o for o in got if o["type"] != "failed-transfer"])
+    if kind == UsbTarget:
+        check(any("stall" in o.get("why", "") for o in got), "the stall is not seen")
+        equal({o["fields"]["name"] for o in got if o["type"] == "name"}, {"lab1"}, "names")
+        check(len({o["link"] for o in got}) > 1, "the reboot is not seen")
+    else:
+        check(any(o.get("restarted") for o in got), "the reboot is not seen")
+        no_key(usb)
 
 
 @test
