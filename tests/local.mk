@@ -1,6 +1,6 @@
 # Tests speak TAP; build-aux/tap-driver.sh counts each case.
 EXTRA_DIST += autogen.sh demo .ci/run %D%/setup.sh \
-	%D%/demo/stage.sh %D%/demo/serial.sh %D%/demo/net.sh
+	%D%/demo/stage.sh %D%/demo/serial.sh %D%/demo/net.sh %D%/demo/usb.sh
 
 # As a file of EXTRA_DIST it would be taken for the target "check".
 dist-hook:

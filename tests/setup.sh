@@ -4,8 +4,9 @@
 # Debian packages, by what they are needed for.
 packages_build='gcc libc6-dev make autoconf automake pkg-config
 	libevent-dev libssl-dev libserialport-dev libusb-1.0-0-dev libedit-dev libpcap-dev'
-packages_test='libcmocka-dev umockdev libumockdev-dev python3 socat iproute2 openssl
-	tshark lua-luaossl'
+packages_mock='umockdev libumockdev-dev'
+packages_test="libcmocka-dev $packages_mock python3 socat iproute2 openssl
+	tshark lua-luaossl"
 packages_qemu='qemu-system-x86 busybox-static udev libusbredirparser-dev'
 packages_ci='clang mandoc shellcheck systemd udev'
 

@@ -5,7 +5,7 @@
 build=$top/build
 bold='' plain=''
 [ -t 1 ] && bold=$(printf '\033[1m') plain=$(printf '\033[0m')
-work='' target='' server=''
+work='' target='' server='' cable=''
 
 cleanup()
 {
@@ -59,6 +59,8 @@ prepare()
 	install_packages $packages_build || broken 'not all packages could be installed'
 	# shellcheck disable=SC2086
 	install_packages $packages_qemu || say 'QEMU cannot be installed here.'
+	# shellcheck disable=SC2086
+	install_packages $packages_mock || say 'umockdev cannot be installed here.'
 	build "$build" || broken 'the build'
 	say "kdsrv, kd, kdcap and kdtarget are in $build"
 	work=$(mktemp -d "${TMPDIR:-/tmp}/kdsrv-demo.XXXXXX") || broken 'no temporary directory'
@@ -93,13 +95,24 @@ is_listening()
 	grep -qs '^listening' "$work/server.log" || is_gone "$server"
 }
 
+# kdsrv on this machine or, with $cable, on one that has a USB port there.
+run_server()
+{
+	set -- "$build/kdsrv/kdsrv" "$@"
+	if [ -n "$cable" ]; then
+		set -- "$build/kdusb-mock" --cable "$cable" -- "$@"
+		export LD_PRELOAD=libumockdev-preload.so.0
+	fi
+	exec "$@"
+}
+
 # start_server OPTION...: $port is where it listens.
 start_server()
 {
 	heading 'The server'
 	say "\$ kdsrv -t tcp:port=5005:5099 $*"
 	: >"$work/server.log"
-	"$build/kdsrv/kdsrv" -t tcp:port=5005:5099 "$@" >"$work/server.log" 2>&1 </dev/null &
+	run_server -t tcp:port=5005:5099 "$@" >"$work/server.log" 2>&1 </dev/null &
 	server=$!
 	wait_until 5 is_listening
 	port=$(sed -n 's/^listening tcp:port=\([0-9]*\).*/\1/p' "$work/server.log")
