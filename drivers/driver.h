@@ -47,9 +47,9 @@ struct kdd_params {
 	/* usb. */
 	const struct kdd_usb_id *usb_ids; /* which devices, */
 	size_t usb_id_count;
-	const char *usb_path;   /* on which port: "2-1.4" as in sysfs; NULL: any */
-	size_t usb_chunk;       /* longest OUT transfer; longer sends are cut */
-	bool usb_no_zlp;        /* no empty packet behind a full last one */
+	const char *usb_path; /* on which port: "2-1.4" as in sysfs; NULL: any */
+	size_t usb_chunk;     /* longest OUT transfer; longer sends are cut */
+	bool usb_no_zlp;      /* no empty packet behind a full last one */
 	void (*usb_trace)(void *data, const struct kdd_usb_step *step);
 	void *usb_trace_data;
 };

@@ -240,8 +240,7 @@ static size_t usb_pollfds(struct kdd *d, bool want_send, struct pollfd *fds, siz
 		fds[n++] = (struct pollfd){ .fd = u->event_fd, .events = POLLIN };
 	for (size_t i = 0; list && list[i] && n < cap; i++)
 		if (!changing || !(list[i]->events & POLLOUT))
-			fds[n++] =
-			    (struct pollfd){ .fd = list[i]->fd, .events = list[i]->events };
+			fds[n++] = (struct pollfd){ .fd = list[i]->fd, .events = list[i]->events };
 	libusb_free_pollfds(list);
 	return n;
 }

@@ -14,8 +14,8 @@ enum kcap_linktype {
 	KCAP_LINK_ETHERNET = 1,
 	KCAP_LINK_RAW = 101, /* IPv4 or IPv6 without anything in front */
 	KCAP_LINK_LOOP = 108,
-	KCAP_LINK_SLL = 113,   /* Linux "cooked", version 1 */
-	KCAP_LINK_CLEAR = 147, /* USER0: our own, see transport/record.h */
+	KCAP_LINK_SLL = 113,     /* Linux "cooked", version 1 */
+	KCAP_LINK_CLEAR = 147,   /* USER0: our own, see transport/record.h */
 	KCAP_LINK_USB_OLD = 189, /* usbmon, see drivers/usbmon.h */
 	KCAP_LINK_USB = 220,
 	KCAP_LINK_IPV4 = 228,

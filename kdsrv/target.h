@@ -43,16 +43,16 @@ struct kds_target {
 	struct kdu usb; /* debug cables only, likewise */
 	struct kdd_usb_id usb_ids[KDS_TARGET_USB_IDS];
 	/* See target_usb.c. */
-	bool told_away;         /* since the target answered last */
-	bool told_waiting;      /* was the last word about the device */
-	int64_t away_tell_ms;   /* when clients are to be told that it is away */
-	char away_reason[256];  /* why it is */
-	char told_other[300];   /* what is wrong with the one that is there */
+	bool told_away;        /* since the target answered last */
+	bool told_waiting;     /* was the last word about the device */
+	int64_t away_tell_ms;  /* when clients are to be told that it is away */
+	char away_reason[256]; /* why it is */
+	char told_other[300];  /* what is wrong with the one that is there */
 	bool has_close_id;
-	uint32_t close_id;    /* CLOSE to be answered */
-	char last_words[200]; /* what letting go of it left undone */
+	uint32_t close_id;      /* CLOSE to be answered */
+	char last_words[200];   /* what letting go of it left undone */
 	uint16_t record_number; /* of this stream in the recording */
-	uint64_t ack_max_us;  /* longest from a read to the write after it */
+	uint64_t ack_max_us;    /* longest from a read to the write after it */
 };
 
 /* Opens the hardware for a client and starts to look for the target.

@@ -8,7 +8,7 @@ packages_mock='umockdev libumockdev-dev'
 packages_test="libcmocka-dev $packages_mock python3 socat iproute2 openssl
 	tshark lua-luaossl"
 packages_qemu='qemu-system-x86 busybox-static udev libusbredirparser-dev'
-packages_ci='clang mandoc shellcheck systemd udev'
+packages_ci='clang clang-format mandoc shellcheck systemd udev'
 
 say()
 {

@@ -470,8 +470,8 @@ static bool add_device(struct mock_port *port)
 	g_signal_connect(n->base, "client-vanished", G_CALLBACK(on_vanished), n);
 	char *text = describe(n), *path = sysfs_path(port);
 	char *node_path = g_strdup_printf("/dev/bus/usb/%03d/%03u", MOCK_BUS, n->address);
-	bool ok = make_node(n, node_path) &&
-	          umockdev_testbed_add_from_string(m->testbed, text, &error);
+	bool ok =
+	    make_node(n, node_path) && umockdev_testbed_add_from_string(m->testbed, text, &error);
 	if (ok) {
 		port->node = n;
 		if (m->udev)

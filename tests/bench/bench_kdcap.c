@@ -57,7 +57,7 @@ static void put_datagram(struct writer *w, enum kdn_channel channel, enum kdn_di
 	put_be16(packet + 24, 8 + (size_t)n);
 	w->now_ns += 50000;
 	len = kdd_pcapng_packet(block, sizeof(block), w->now_ns,
-	                         kdp_span(packet, HEADERS + (size_t)n), HEADERS + (size_t)n);
+	                        kdp_span(packet, HEADERS + (size_t)n), HEADERS + (size_t)n);
 	if (fwrite(block, 1, len, w->f) != len)
 		die("cannot write");
 	w->written += len;

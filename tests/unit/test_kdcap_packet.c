@@ -259,7 +259,7 @@ static void pcapng_blocks_are_whole(void **state)
 	assert_int_equal(kdp_get_u16(head + at + 8), 147);
 	for (size_t len = 0; len < 64; len++) {
 		n = kdd_pcapng_packet(block, len + KDD_PCAPNG_AROUND, 0x123456789ABCDEF0,
-		                       kdp_span(head, len), len + 1);
+		                      kdp_span(head, len), len + 1);
 		assert_int_equal(n % 4, 0);
 		assert_true(n >= len + 32);
 		assert_int_equal(kdp_get_u32(block + 4), n);
