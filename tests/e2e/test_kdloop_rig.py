@@ -4,15 +4,14 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from kdlib import *
+from looplab import CABLE, kdloop_on
 from netlab import Net
 
-PROGRAMS["kdloop"] = os.path.join(TOP_BUILD, "kdloop/kdloop")
-MOCK = os.path.join(TOP_BUILD, "tests/unit/serial_mock")
+MOCK = ["tests/unit/serial_mock"]  # its ttyUSB0 is an FTDI adapter
 EXAMPLE = os.path.join(TOP_SRC, "hw-fixtures/rig/rig.conf.example")
 
 
@@ -23,12 +22,14 @@ def rig(lab, text):
     return path
 
 
-def run(lab, text, *args, wrap=(), env=None):
+def run(lab, text, *args, wrap=(), mock=None):
     """kdloop --rig, with its JSON as .links by name."""
-    p = Proc(lab, "kdloop", list(wrap) + [PROGRAMS["kdloop"], "--rig", rig(lab, text), "--json",
-                                          "--lock-dir", lab.dir] + list(args),
-             env=env, expect=None)
-    p.status = p.wait(50)
+    args = ["--rig", rig(lab, text), "--json"] + list(args)
+    if mock:
+        p = kdloop_on(lab, mock, *args)
+    else:
+        p = Proc(lab, "kdloop", list(wrap) + [PROGRAMS["kdloop"]] + args, expect=None)
+        p.status = p.wait(50)
     check(p.out, "no JSON: " + p.err)
     got = json.loads(p.out)
     equal(got["exit"], p.status, "the exit code")
@@ -36,16 +37,6 @@ def run(lab, text, *args, wrap=(), env=None):
     p.order = [link["name"] for link in got["links"]]
     p.links = {link["name"]: link for link in got["links"]}
     return p
-
-
-def mocked(lab, text, *args):
-    """With the ports of serial_mock; ttyUSB0 is an FTDI adapter, A50285BI."""
-    if not os.access(MOCK, os.X_OK):
-        raise Skip("built without the serial driver or umockdev")
-    needs = subprocess.run(["ldd", PROGRAMS["kdloop"]], stdout=subprocess.PIPE, text=True).stdout
-    asan = re.findall(r"=> (\S*libasan\S*)", needs)
-    env = dict(lab.env, LD_PRELOAD=":".join(asan + ["libumockdev-preload.so.0"]))
-    return run(lab, text, *args, wrap=[MOCK], env=env)
 
 
 def checks(link):
@@ -89,19 +80,21 @@ def with_link(lab):
 @test
 def example(lab):
     """the example that is installed is a good one"""
-    if not has_driver("serial"):
-        raise Skip("built without the serial driver")
+    if not all(map(has_driver, ("serial", "udp", "usb"))):
+        raise Skip("built without a driver")
     with open(EXAMPLE) as f:
         text = f.read()
     # What may be there is not for a test to touch.
-    text = text.replace("/dev/ttyS0", "/dev/ttyNONE")
-    p = run(lab, re.sub(r"(?s)# A null-modem.*", "", text), "--wait", "1")
+    for name, other in (("/dev/ttyS0", "/dev/ttyNONE"), ("mode = probe", "mode = look"),
+                        ("path=2-1.4", "path=99-9")):
+        check(name in text, name + " in the example")
+        text = text.replace(name, other)
+    p = run(lab, text, "--wait", "1")
     equal(p.name_of_rig, "Lab 3, left rack", "its name")
-    check(p.status in (1, 3), "exit code %d" % p.status)
-    equal(p.order, ["spare-port"], "targets")
-    for link in p.links.values():
-        check(link["error"] and "trans" not in link["error"], "%s: %r" % (link["name"],
-                                                                         link["error"]))
+    equal(p.order, ["spare-port", "rack1", "rack2", "rack3"], "targets")
+    equal([p.links[name]["mode"] for name in p.order], ["plug", "peer", "", "name"], "modes")
+    for name in "spare-port", "rack1", "rack3":
+        matches("^(com:.* no such device|usb: )", p.links[name]["error"], name)
 
 
 # ---- a suite -------------------------------------------------------------------
@@ -199,7 +192,7 @@ FTDI = "[rack1]\ntrans = com:port=/dev/ttyUSB0\nmode = look\n"
         "adapter = 0403:6001\nserial = A50285BI\nproduct = UART"])
 def right_adapter(lab, expected):
     """the adapter is the one of the rig"""
-    p = mocked(lab, FTDI + expected + "\n")
+    p = run(lab, FTDI + expected + "\n", mock=MOCK)
     equal(p.status, 0, "exit code (%s)" % p.err)
     found = checks(p.links["rack1"])
     equal((found["adapter"]["verdict"], found["adapter"]["what"]),
@@ -213,7 +206,7 @@ def right_adapter(lab, expected):
        lambda case: case[0])
 def other_adapter(lab, case):
     """another adapter is there: FAIL, what is there, and nothing is sent"""
-    p = mocked(lab, FTDI.replace("mode = look\n", "") + "mode = look\n" + case[0] + "\n")
+    p = run(lab, FTDI + case[0] + "\n", mock=MOCK)
     equal(p.status, 1, "exit code")
     found = checks(p.links["rack1"])
     equal(list(found), ["adapter"], "checks")
@@ -225,10 +218,30 @@ def other_adapter(lab, case):
 @test
 def no_adapter(lab):
     """a UART of the board is no adapter"""
-    p = mocked(lab, "[x]\ntrans = com:port=/dev/ttyS4\nmode = look\nadapter = 0403:6001\n")
+    p = run(lab, "[x]\ntrans = com:port=/dev/ttyS4\nmode = look\nadapter = 0403:6001\n",
+            mock=MOCK)
     equal(p.status, 1, "exit code")
     equal(checks(p.links["x"])["adapter"]["what"],
           "no USB adapter is there; the rig says 0403:6001", "the adapter")
+
+
+# ---- cables --------------------------------------------------------------------
+
+@cases([("3-wire", "3", "PASS", "PASS"), ("5-wire", "3", "FAIL", "PASS"),
+        ("5-wire", "no-dtr", "PASS", "PASS"), ("full", "3", "FAIL", "FAIL"),
+        ("full", "no-dtr", "PASS", "FAIL"), ("plug", "3", "WARN", "WARN")],
+       lambda case: "%s, there is %s" % case[:2])
+def cable(lab, case):
+    """wires that the rig's cable has must work, others need not"""
+    said, there, rts, dtr = case
+    p = run(lab, "[x]\ntrans = com:port=/dev/ttyS4,baud=1200\nmode = plug\nduration = 1\n"
+            "cable = %s\n" % said,
+            mock=[CABLE, "--plug", "--max-baud", "1200", "--wires", there])
+    found = checks(p.links["x"])
+    for name, verdict in ("rts-cts", rts), ("dtr-dsr-dcd", dtr):
+        equal(found[name]["verdict"], verdict, name)
+        if verdict == "FAIL":
+            matches("the rig says that this cable has the wires", found[name]["advice"], "advice")
 
 
 main(needs=("kdloop",))
