@@ -92,7 +92,8 @@ static void clean(char *text)
 			*text = '?';
 }
 
-static void put(char *out, size_t cap, const char *format, va_list args)
+static void __attribute__((format(printf, 3, 0)))
+put(char *out, size_t cap, const char *format, va_list args)
 {
 	vsnprintf(out, cap, format, args);
 	clean(out);

@@ -4,6 +4,13 @@ bench_programs = %D%/bench_codec %D%/bench_host %D%/bench_kdcap %D%/bench_kdnet 
 if DRIVER_USB
 bench_programs += %D%/bench_usb
 endif
+if HAVE_CMOCKA
+if HAVE_UMOCKDEV
+if DRIVER_SERIAL
+bench_mocks = tests/unit/serial_cable
+endif
+endif
+endif
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
 EXTRA_DIST += %D%/guest.py %D%/run.py
@@ -17,6 +24,6 @@ EXTRA_DIST += %D%/guest.py %D%/run.py
 %C%_bench_usb_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS) $(USB_LIBS)
 
 .PHONY: bench
-bench: all $(bench_programs)
+bench: all $(bench_programs) $(bench_mocks)
 	top_builddir='$(abs_top_builddir)' top_srcdir='$(abs_top_srcdir)' \
 		$(PYTHON3) $(srcdir)/%D%/run.py

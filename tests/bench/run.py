@@ -334,6 +334,30 @@ def idle(tmp):
     stop(t)
 
 
+def kdloop():
+    """How far kdloop's own figures of one emulated line lie apart."""
+    mock, port = os.path.join(BUILD, "tests/unit/serial_cable"), "com:port=/dev/ttyS4,baud=%d"
+    if not os.path.exists(mock):
+        show("kdloop on an emulated line", "-", "no umockdev in this build")
+        return
+    for baud in (9600, 115200):
+        rate, latency = [], []
+        for _ in range(RUNS):
+            out = subprocess.run(
+                [mock, "--plug", "--pace", "100", "--max-baud", str(baud),
+                 os.path.join(BUILD, "kdloop/kdloop"), port % baud, "--mode", "plug", "--json",
+                 "--duration", "8"], stdout=subprocess.PIPE, timeout=120,
+                env=dict(os.environ, LD_PRELOAD="libumockdev-preload.so.0")).stdout
+            link = json.loads(out)["links"][0]
+            checks = {c["name"]: c["values"] for c in link["checks"]}
+            rate.append(checks["throughput"]["rate"]["value"])
+            latency.append(link["latency"][0]["median_us"])
+        for name, values, unit in (("throughput", rate, "bytes/s"), ("latency", latency, "us")):
+            middle = statistics.median(values)
+            show(f"kdloop, {name}, emulated line at {baud}", f"{middle:.0f} {unit}",
+                 f"runs lie {100 * (max(values) - min(values)) / middle:.1f} % apart")
+
+
 def main():
     with tempfile.TemporaryDirectory() as tmp:
         print(f"kdsrv bench: medians of {RUNS} runs on {os.cpu_count()} CPUs\n")
@@ -348,6 +372,7 @@ def main():
         ack_times(tmp, "and another client floods", flood=True)
         ack_times(tmp, "client 300 ms away", delay_s=0.3)
         idle(tmp)
+        kdloop()
 
 
 try:

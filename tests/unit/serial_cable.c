@@ -34,7 +34,7 @@
 #include <unistd.h>
 
 #define QUEUE       65536u
-#define PACED_ROOM  64u /* what a UART takes ahead of the line */
+#define PACED_ROOM  1024u /* taken ahead of the line, so that a busy machine does not leave it idle */
 #define MISMATCH_PC 3u  /* a UART reads bytes that are so many percent too fast */
 #define TALK_MS     5
 
