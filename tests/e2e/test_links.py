@@ -60,7 +60,7 @@ def ports_in_use(lab):
 
 @test
 def trans_strings(lab):
-    """malformed trans= strings: KD_ERR_INVALID or UNSUPPORTED, the key is named"""
+    """malformed trans= strings: KD_ERR_INVALID, the key is named"""
     c = lab.closing(Client(lab.server()))
     for trans, err, word in (
             ("", INVALID, ""), ("com", INVALID, ""), ("com:colour=red", INVALID, "colour"),
@@ -70,7 +70,7 @@ def trans_strings(lab):
             ("com:port=com1,port=com2", INVALID, "port"), ("com:port=@{x", INVALID, ""),
             ("com:port=com1}", INVALID, "}"), ("com:ipport=0,port=h", INVALID, "ipport"),
             ("com:ipport=5", INVALID, "port="), ("net:port=5,key=1.2.3", INVALID, "key"),
-            ("usb:targetname=x", UNSUPPORTED, "usb"), ("target:name=no such", INVALID, "name"),
+            ("usb:path=2-1", INVALID, "targetname"), ("target:name=no such", INVALID, "name"),
             ("com:port=" + "x" * 1100, INVALID, "")):
         reply = c.open(trans)
         equal(reply.err, err, "OPEN %s: %s" % (trans[:60], reply.text))
