@@ -11,6 +11,7 @@ e2e_tests = \
 	%D%/test_commands.py \
 	%D%/test_net.py \
 	%D%/test_firehose.py \
+	%D%/test_guest_kdloop.py \
 	%D%/test_guest_serial.py \
 	%D%/test_guest_usb.py \
 	%D%/test_hostile.py \
