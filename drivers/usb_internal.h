@@ -100,6 +100,7 @@ struct kdd_usb_in {
 
 struct kdd_usb_out {
 	size_t len, at; /* at: moved */
+	unsigned tries; /* that failed */
 	uint8_t buf[USB_BUFFER_LEN];
 };
 

@@ -22,6 +22,11 @@
  * the device is reopened. */
 #define ERROR_FIRST_MS 10
 #define ERROR_TRIES    4
+/* A stall that comes back so soon, with nothing received in between, was not
+ * cleared. */
+#define STALL_AGAIN_MS 200
+/* When nothing helps: with a target that hangs, any of it may help later. */
+#define GIVE_UP_MS 30000
 /* A device that has worked for so long has got over its earlier failures. */
 #define HEALTHY_MS 10000
 
@@ -93,23 +98,23 @@ static enum kdd_usb_remedy usb_remedy(const struct kdd_usb_state *u)
 }
 
 /* The next time more is done: reopen, configure again, reset; then the device
- * is left alone until it is plugged in again. */
+ * is left alone for a while, or until it is plugged in again. */
 static void usb_escalate(struct kdd_usb_state *u, int64_t now_ms)
 {
 	static const char *const next[] = { NULL, "reopening it", "setting its configuration",
 		                            "resetting it" };
-	char why[192];
+	char why[160];
 
 	if (now_ms >= u->settle_until_ms)
 		u->level++;
-	snprintf(why, sizeof(why), "%.191s", u->base.error);
+	snprintf(why, sizeof(why), "%.159s", u->base.error);
 	if (u->level > 3) {
 		kdd_fail(
 		    &u->base, KD_ERR_IO,
 		    "%s; reopening and resetting did not help: unplug it and plug it in again, "
-		    "or restart the target",
-		    why);
-		kdd_usb_skip(u, USB_FOREVER);
+		    "or restart the target; next try in %d s",
+		    why, GIVE_UP_MS / 1000);
+		kdd_usb_skip(u, now_ms + GIVE_UP_MS);
 		u->look = true;
 		return;
 	}
@@ -256,7 +261,7 @@ static void usb_clear(struct kdd_usb_state *u, int64_t now_ms)
 {
 	struct kdd_usb_job *job;
 
-	if (u->cleared) {
+	if (u->cleared && now_ms - u->cleared_ms < STALL_AGAIN_MS) {
 		usb_break(u, "its endpoint stalls again and again", now_ms);
 		return;
 	}
@@ -315,6 +320,7 @@ static void usb_cleared(struct kdd_usb_state *u, const struct kdd_usb_job *job, 
 	if (p->stalled_out)
 		return;
 	u->cleared = true;
+	u->cleared_ms = now_ms;
 	p->paused = false;
 	kdd_usb_set_phase(u, USB_UP, USB_FOREVER);
 	kdd_usb_pipe_resume(p);

@@ -12,6 +12,9 @@
 
 #include "drivers/fault.h"
 
+/* A transfer of which nothing was taken is sent so often again. */
+#define OUT_TRIES 3
+
 /* ---- for whoever looks on --------------------------------------------- */
 
 static int errno_of(enum libusb_transfer_status status)
@@ -171,6 +174,22 @@ static void pop_out(struct kdd_usb_pipe *p)
 	p->n_out--;
 }
 
+/* The first one did not go through. */
+static void fail_out(struct kdd_usb_pipe *p, enum libusb_transfer_status status)
+{
+	struct kdd_usb_out *out = &p->out[p->first_out];
+
+	if (out->at > 0) {
+		/* The device has the beginning and would take what comes next for
+		 * the rest. */
+		p->broken = "it took a part of a transfer";
+		p->paused = true;
+	} else if (status != LIBUSB_TRANSFER_TIMED_OUT && out->tries++ < OUT_TRIES) {
+		return;
+	}
+	pop_out(p);
+}
+
 static void LIBUSB_CALL on_out(struct libusb_transfer *t)
 {
 	struct kdd_usb_pipe *p = t->user_data;
@@ -179,18 +198,10 @@ static void LIBUSB_CALL on_out(struct libusb_transfer *t)
 	trace(p, t, p->out_number, true);
 	p->out_flying = false;
 	out->at += (size_t)t->actual_length;
-	if (take_status(p, t->status, &p->stalled_out) && t->actual_length == t->length) {
-		if (out->at == out->len) {
-			p->counts.sent++;
-			pop_out(p);
-		}
-	} else {
-		/* The device has the beginning and would take what comes next for
-		 * the rest. */
-		if (out->at > 0 && t->status != LIBUSB_TRANSFER_CANCELLED && !p->gone) {
-			p->broken = "it took a part of a transfer";
-			p->paused = true;
-		}
+	if (!take_status(p, t->status, &p->stalled_out) || t->actual_length != t->length) {
+		fail_out(p, t->status);
+	} else if (out->at == out->len) {
+		p->counts.sent++;
 		pop_out(p);
 	}
 	kdd_usb_pipe_resume(p);
@@ -223,6 +234,7 @@ ssize_t kdd_usb_pipe_send(struct kdd_usb_pipe *p, const uint8_t *buf, size_t len
 	memcpy(out->buf, buf, len);
 	out->len = len;
 	out->at = 0;
+	out->tries = 0;
 	submit_out(p);
 	return (ssize_t)len;
 }

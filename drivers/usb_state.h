@@ -77,7 +77,8 @@ struct kdd_usb_state {
 	unsigned errors; /* in a row, in SICK */
 	unsigned level;  /* of what was done to it; see usb_life.c */
 	bool cleared;    /* a stall, and nothing has come since */
-	bool look;       /* behind DETACHING: LOOKING, else WAITING */
+	int64_t cleared_ms;
+	bool look; /* behind DETACHING: LOOKING, else WAITING */
 	struct kdd_usb_skip skips[USB_SKIP_MAX];
 	unsigned n_skips;
 	unsigned devices, reopened, configured, resets; /* counts for describe */
