@@ -4,6 +4,8 @@
 # good line) is measured and not judged. SPDX-License-Identifier: MIT
 import json
 import os
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -276,6 +278,28 @@ def shown(lab):
     equal(page.count("<svg"), 2, "plots")
     equal(page.count("<svg"), page.count("</svg>"), "plots end")
     check("nan" not in page and "inf\"" not in page, "only numbers in plots")
+
+
+@test
+def on_a_terminal(lab):
+    """on a terminal: colours, and a live line that is gone when a verdict is shown"""
+    master, slave = os.openpty()
+    p = start_on(lab, [CABLE, "--plug", "--pace", "100", "--max-baud", "9600"],
+                 ["sh", "-c", 'exec "$@" >%s 2>&1' % os.ttyname(slave), "sh", PROGRAMS["kdloop"],
+                  "--lock-dir", lab.dir, PORT + ",baud=9600", "--mode", "plug", "--duration", "2"])
+    text = b""
+    while not re.search(rb"passed.* in [0-9.]+ s", text):
+        check(select.select([master], [], [], 20)[0], "there is more to come: %r" % text[-200:])
+        text += os.read(master, 4096)
+    p.wait()
+    os.close(slave)
+    os.close(master)
+    text = text.decode()
+    matches("\033\\[32mPASS\033\\[0m  baud-9600 ", text, "a green PASS")
+    matches("\r\033\\[K *\\d+ % throughput", text, "the live line")
+    for line in text.split("\n"):
+        shown = line.rstrip("\r").split("\r\033[K")[-1]
+        check(" % throughput" not in shown and " % burst" not in shown, "it is cleared: %r" % line)
 
 
 main(needs=("kdloop",))

@@ -268,8 +268,6 @@ static void test_ftdi(void **state)
 	}
 }
 
-/* ---- who has it ------------------------------------------------------- */
-
 static pid_t start_holder(const char *locks, int *end)
 {
 	struct kdd_params p = at(PLAIN, 115200);
@@ -277,6 +275,92 @@ static pid_t start_holder(const char *locks, int *end)
 	p.lock_dir = locks;
 	return hold(&kdd_serial, &p, end);
 }
+
+/* ---- more than bytes -------------------------------------------------- */
+
+static void test_lines(void **state)
+{
+	struct kdd *d = open_at(PLAIN, 115200);
+	unsigned lines = 0;
+
+	(void)state;
+	for (unsigned out = 0; out < 4; out++) {
+		assert_int_equal(kdd_serial_set_outputs(d, out), KD_OK);
+		assert_int_equal(kdd_serial_lines(d, &lines), KD_OK);
+		assert_int_equal(lines & (KDD_SERIAL_DTR | KDD_SERIAL_RTS), out);
+		assert_int_equal(lines & ~3u, KDD_SERIAL_CTS | KDD_SERIAL_DSR | KDD_SERIAL_DCD);
+	}
+	kdd_close(d);
+	d = open_at(PLAIN, 115200);
+	assert_int_equal(kdd_serial_lines(d, &lines), KD_OK);
+	assert_int_equal(lines & 3u, KDD_SERIAL_DTR | KDD_SERIAL_RTS);
+	kdd_close(d);
+}
+
+static void test_set_baud(void **state)
+{
+	struct kdd *d = open_at("/dev/ttyS5", 57600);
+	struct termios2 t;
+
+	(void)state;
+	assert_int_equal(kdd_serial_set_baud(d, 9600), KD_OK);
+	assert_int_equal(ioctl(cable(MOCK_SLOW), TCGETS2, &t), 0);
+	assert_int_equal(t.c_ospeed, 9600);
+	/* One that it does not have leaves it at the old one. */
+	assert_int_equal(kdd_serial_set_baud(d, 230400), KD_ERR_INVALID);
+	assert_non_null(strstr(d->error, "wanted baud=230400, but the port does 115200"));
+	assert_int_equal(ioctl(cable(MOCK_SLOW), TCGETS2, &t), 0);
+	assert_int_equal(t.c_ospeed, 9600);
+	kdd_close(d);
+}
+
+static void test_no_counts(void **state)
+{
+	struct kdd *d = open_at(PLAIN, 115200);
+	struct kdd_serial_counts counts;
+
+	(void)state;
+	assert_int_equal(kdd_serial_counts(d, &counts), KD_ERR_UNSUPPORTED);
+	assert_non_null(strstr(d->error, "/dev/ttyS4: the kernel counts no errors"));
+	assert_int_equal(d->ops->status(d), KDD_UP);
+	kdd_close(d);
+}
+
+static void test_look(void **state)
+{
+	struct kdd_params p = at(PLAIN, 0);
+	struct kdd_serial_look look;
+	char error[256] = "";
+	int end;
+
+	(void)state;
+	make_odd(MOCK_PLAIN);
+	struct termios2 before, after;
+	assert_int_equal(ioctl(cable(MOCK_PLAIN), TCGETS2, &before), 0);
+	assert_int_equal(kdd_serial_look(&look, &p, error, sizeof(error)), KD_OK);
+	assert_int_equal(ioctl(cable(MOCK_PLAIN), TCGETS2, &after), 0);
+	assert_memory_equal(&after, &before, sizeof(before));
+	assert_int_equal(access(lock_path, F_OK), -1);
+	assert_string_equal(look.device, PLAIN);
+	assert_string_equal(look.busy, "");
+	assert_true(look.has_settings && look.rts_cts && look.xon_xoff);
+	assert_int_equal(look.baud, 12345);
+	assert_string_equal(look.format, "8N2");
+	assert_int_equal(look.latency_ms, -1);
+
+	pid_t pid = start_holder(dir, &end);
+	assert_int_equal(kdd_serial_look(&look, &p, error, sizeof(error)), KD_OK);
+	assert_false(look.has_settings);
+	assert_non_null(strstr(look.busy, "busy, held by screen"));
+	close(end);
+	must_exit_0(pid);
+
+	p.port = "/dev/ttyS44";
+	assert_int_equal(kdd_serial_look(&look, &p, error, sizeof(error)), KD_ERR_NOT_FOUND);
+	assert_non_null(strstr(error, "no such device: /dev/ttyS44"));
+}
+
+/* ---- who has it ------------------------------------------------------- */
 
 static void test_busy(void **state)
 {
@@ -539,6 +623,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bytes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_full, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ftdi, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lines, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_set_baud, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_counts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_look, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_busy, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_busy_self, setup, teardown),
