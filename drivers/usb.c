@@ -149,10 +149,13 @@ static bool usb_end_job(struct kdd_usb_state *u, struct kdd_usb_job *job, int64_
 		free(job);
 		return true;
 	}
-	/* One that clears a stall uses a handle that it must then close. */
-	kdd_usb_job_abandon(job);
+	/* The job closes the context, and the transfers refer to it: they go first.
+	 * Those that still fly are lost with it. */
 	if (kdd_usb_pipe_flying(&u->pipe) > 0)
 		kdd_usb_pipe_abandon(&u->pipe);
+	else
+		kdd_usb_pipe_drop(&u->pipe);
+	kdd_usb_job_abandon(job);
 	u->ctx = NULL;
 	u->device = NULL;
 	u->event_fd = -1;
