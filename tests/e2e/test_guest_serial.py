@@ -71,7 +71,7 @@ def session(lab, name):
     before = port.settings()
     server = port.guest.server(lab)
     kd = lab.kd(server, port, "vertarget; db nt L2; bp nt+1100; g; g; t; bc *; g; .sleep 1500; "
-                ".break; k; .reboot; .break; vertarget; bl; db nt L2", "--json", wait_s=50)
+                ".break; k; .reboot; .break; vertarget; bl; db nt L2", "--json", wait_s=120)
     stops = [(o["reason"], int(o["pc"], 16) & 0xFFFF) for o in objects_of(kd, "stop")]
     equal(stops.count(("breakpoint", 0x1100)), 2, "hits in %s" % stops)
     equal([reason for reason, _ in stops].count("step"), 1, "steps in %s" % stops)
@@ -80,14 +80,14 @@ def session(lab, name):
     dumps = [o["values"] for o in objects_of(kd, "command") if o["command"] == "db nt L2"]
     equal(dumps, [[0x4D, 0x5A]] * 2, "db, before and after the reboot")
     lab.kd(server, None, ".endpsrv")
-    equal(server.wait(10), 0, "kdsrv's exit status")
+    equal(server.wait(30), 0, "kdsrv's exit status")
     port.is_free()
     equal(port.settings(), before, "settings afterwards")
 
 
 @test
 def lines(lab):
-    """DTR and RTS are on during a session and as before after it; the lock file names kdsrv"""
+    """in a session DTR and RTS are on, another kdsrv finds it busy; lock file"""
     port = Port(lab, "uart")
 
     def on():
@@ -97,10 +97,13 @@ def lines(lab):
     server = port.guest.server(lab)
     c = client(lab, server).attach(port)
     equal(on(), {"RTS", "DTR"}, "lines in a session")
+    reply = client(lab, port.guest.server(lab, port=5006)).open(port)
+    equal(reply.err, BUSY, "OPEN by another kdsrv: %s" % reply.text)
+    matches(r"ttyS1\S*: busy, held by kdsrv \(pid \d+\)", reply.text, "why")
     holder = port.guest.ok("cat /proc/$(tr -d ' ' </var/lock/LCK..ttyS1)/comm").strip()
     equal(holder, "kdsrv", "the holder of the lock file")
     equal(c.call(END_SERVER).err, OK, "END_SERVER")
-    equal(server.wait(10), 0, "kdsrv's exit status")
+    equal(server.wait(30), 0, "kdsrv's exit status")
     equal(on(), set(), "lines after")
     port.is_free()
 
@@ -164,7 +167,7 @@ def unplugged_for_good(lab):
     reply = c.open(port)
     equal(reply.err, NOT_FOUND, "OPEN without the adapter: %s" % reply.text)
     equal(c.call(END_SERVER).err, OK, "END_SERVER")
-    equal(server.wait(10), 0, "kdsrv's exit status")
+    equal(server.wait(30), 0, "kdsrv's exit status")
     equal(port.guest.ok("ls /var/lock").strip(), "", "lock files")
 
 

@@ -58,6 +58,7 @@ _libc = ctypes.CDLL(None)
 
 class Proc:
     """A program whose output is read as it comes."""
+    end_s = 8  # so long it may take to end
 
     def __init__(self, lab, name, argv, stdin=subprocess.DEVNULL, env=None, expect=0, limits=(),
                  **kw):
@@ -148,14 +149,14 @@ class Proc:
 class Server(Proc):
     """kdsrv, ready. where is what a client puts into server=@{}."""
 
-    def __init__(self, lab, *options, transports=None, wrap=(), **kw):
+    def __init__(self, lab, *options, transports=None, wrap=(), ready_s=10, **kw):
         if transports is None:
             transports = ["tcp:port=%s" % port_range()]
         argv = list(wrap) + [PROGRAMS["kdsrv"]]
         for t in transports:
             argv += ["-t", t]
         super().__init__(lab, "kdsrv", argv + list(options), **kw)
-        line = self.wait_text(r"^listening (.*)\n").group(1)
+        line = self.wait_text(r"^listening (.*)\n", ready_s).group(1)
         self.listening = line
         self.ports = [int(p) for p in re.findall(r"tcp:port=(\d+)", line)]
         self.port = self.ports[0] if self.ports else None
@@ -284,7 +285,7 @@ class Lab:
                 p.signal(signal.SIGCONT)
                 p.signal(signal.SIGTERM if p.expect is not None else signal.SIGKILL)
             try:
-                status = p.wait(8)
+                status = p.wait(p.end_s)
             except Failure as e:
                 problems.append(str(e))
                 p.kill()
