@@ -25,6 +25,8 @@
 /* Nothing waits longer. What works and is slow (ASan, a loaded machine) does
  * not wait nearly as long, except where a time-out itself is tested. */
 #define LONG_MS 30000
+/* Closing takes 1 s at most; the rest is for machines that are busy. */
+#define CLOSE_MS 6000
 
 static const char *directory;
 static const struct kdd_usb_id ids[] = { { 0x3495, 0x00E0 }, { 0x045E, 0x0656 } };
@@ -533,7 +535,7 @@ static void closing_does_not_wait_for_the_device(void **state)
 	turn(d);
 	int64_t before_ms = now_ms();
 	kdd_close(d);
-	assert_true(now_ms() - before_ms < 1500);
+	assert_true(now_ms() - before_ms < CLOSE_MS);
 	assert_int_equal(open_fds(), fds);
 	tell(1, "hear");
 	assert_int_equal(status_of(1, "reading"), 0);
@@ -558,7 +560,7 @@ static void closing_leaves_a_call_that_hangs(void **state)
 	int64_t before_ms = now_ms();
 	kdd_close(d);
 	assert_true(now_ms() - before_ms >= 900);
-	assert_true(now_ms() - before_ms < 2000);
+	assert_true(now_ms() - before_ms < CLOSE_MS);
 	/* When it comes back, what it used is closed. */
 	tell(1, "go");
 	while (open_fds() != fds)
