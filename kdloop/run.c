@@ -367,6 +367,7 @@ int kdl_run_link(struct kdl_run *run, const char *name, const char *text, const 
 
 	if (!s) {
 		fputs("kdloop: out of memory\n", stderr);
+		run->out_of_memory = true;
 		return KD_ERR_NOMEM;
 	}
 	run->suite = s;
@@ -405,7 +406,7 @@ int kdl_run_exit(const struct kdl_run *run)
 	if (kdl_stopped())
 		return KDL_EXIT_INTERRUPTED;
 	/* Of several links, the worst news is that one does not work. */
-	if (failed)
+	if (failed || run->out_of_memory)
 		return KDL_EXIT_FAIL;
 	return usage ? KDL_EXIT_USAGE : unopened ? KDL_EXIT_OPEN : KDL_EXIT_PASS;
 }

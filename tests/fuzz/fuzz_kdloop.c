@@ -1,5 +1,6 @@
-/* Fuzzes what kdloop reads from peers and devices: datagrams and descriptors. The
- * first byte chooses. SPDX-License-Identifier: MIT */
+/* Fuzzes what kdloop reads from peers and devices: datagrams, descriptors, frames of
+ * a serial cable, and streams that are compared. The first byte chooses. SPDX-License-Identifier:
+ * MIT */
 #include <config.h>
 
 #include <stdint.h>
@@ -7,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kdloop/frame.h"
+#include "kdloop/match.h"
 #include "kdloop/net_packet.h"
 #include "kdloop/usb_descriptor.h"
 
@@ -75,11 +78,62 @@ static void fuzz_descriptors(const uint8_t *p, size_t n)
 	free(copy);
 }
 
+/* Bytes of a serial line. */
+static void fuzz_frames(const uint8_t *p, size_t n)
+{
+	struct kdl_parser *parser = calloc(1, sizeof(*parser));
+	struct kdl_frame *f = malloc(sizeof(*f));
+	size_t used = 0;
+
+	must(parser && f, "out of memory");
+	for (size_t i = 0; i < n; i++) {
+		if (!kdl_parser_feed(parser, p[i], f))
+			continue;
+		must(f->len <= KDL_FRAME_BODY, "a body that is too long");
+		/* A body of another version is not looked at. */
+		used += f->version == KDL_FRAME_VERSION ? f->len + KDL_FRAME_OVERHEAD : 0;
+	}
+	must(parser->have < KDL_FRAME_MAX, "more is held than a frame");
+	must(used + parser->junk + parser->have <= n, "bytes from nowhere");
+	free(parser);
+	free(f);
+}
+
+/* Instructions to spoil a stream: a byte of 0 to 3 and its operand. */
+static void fuzz_match(const uint8_t *p, size_t n)
+{
+	struct kdl_match *m = malloc(sizeof(*m));
+	uint64_t at = 0, fed = 0;
+
+	must(m != NULL, "out of memory");
+	kdl_match_init(m, 1, 4096);
+	for (; n >= 2; p += 2, n -= 2) {
+		uint8_t byte = p[1];
+
+		if (p[0] % 4 == 0)
+			at += p[1]; /* lost */
+		if (p[0] % 4 == 1) {
+			kdl_match_feed(m, &byte, 1); /* changed, or added */
+			fed++;
+			at += p[0] & 4;
+		}
+		for (unsigned i = 0; p[0] % 4 >= 2 && i < p[1]; i++, fed++) {
+			byte = kdl_pattern(1, at++);
+			kdl_match_feed(m, &byte, 1);
+		}
+	}
+	kdl_match_end(m);
+	must(m->good + m->bad_bytes + m->lost == m->total, "bytes that were sent");
+	must(m->good + m->bad_bytes + m->extra == fed, "bytes that were received");
+	free(m);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	if (size && data[0] & 1)
-		fuzz_descriptors(data + 1, size - 1);
-	else if (size)
-		fuzz_net(data + 1, size - 1);
+	static void (*const targets[])(const uint8_t *p, size_t n) = { fuzz_net, fuzz_descriptors,
+		                                                       fuzz_frames, fuzz_match };
+
+	if (size)
+		targets[data[0] % 4](data + 1, size - 1);
 	return 0;
 }

@@ -63,8 +63,8 @@ fuzz_binaries = \
 %C%_fuzz_kdcap_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_kdloop_SOURCES = %D%/fuzz_kdloop.c %D%/replay.c
-%C%_replay_kdloop_LDADD = libkdloop.a
-%C%_fuzz_kdloop_LDADD = libkdloop.a
+%C%_replay_kdloop_LDADD = libkdloop.a libkdproto.a
+%C%_fuzz_kdloop_LDADD = libkdloop.a libkdproto.a
 %C%_fuzz_kdloop_LDFLAGS = $(fuzz_ldflags)
 
 %C%_replay_kdnet_SOURCES = %D%/fuzz_kdnet.c %D%/replay.c
