@@ -94,7 +94,12 @@ int main(int argc, char **argv)
 	case KDS_OPTIONS_DONE:
 		return EXIT_OK;
 	case KDS_OPTIONS_PORTS:
-		return kds_ports_list(stdout, o.json) ? EXIT_OK : EXIT_FAILED;
+		if (kds_ports_list(stdout, o.json))
+			return EXIT_OK;
+		fputs("kdsrv: the ports cannot be listed: out of memory, or standard output "
+		      "is closed\n",
+		      stderr);
+		return EXIT_FAILED;
 	case KDS_OPTIONS_BAD:
 		return EXIT_USAGE;
 	case KDS_OPTIONS_RUN:

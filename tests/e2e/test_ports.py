@@ -25,14 +25,15 @@ def list_ports(lab, *options, mock=False):
 
 
 def rows(text, title):
-    """The lines of a table as dictionaries, by the titles of its columns."""
+    """The remark, and the lines of a table as dictionaries, by the titles of its columns."""
     lines = text.split(title + "\n")[1].split("\n\n")[0].rstrip("\n").split("\n")
-    if lines[0].startswith("  ("):
-        return lines[0], []
+    remark = lines.pop(0) if lines[0].startswith("  (") else None
+    if not lines:
+        return remark, []
     starts = [m.start() for m in re.finditer(r"\S+(?: \S+)*", lines[0])]
     ends = starts[1:] + [None]
     cells = [[line[a:b].strip() for a, b in zip(starts, ends)] for line in lines]
-    return None, [dict(zip(cells[0], c)) for c in cells[1:]]
+    return remark, [dict(zip(cells[0], c)) for c in cells[1:]]
 
 
 @test
@@ -80,6 +81,29 @@ def mock_ports(lab):
     _, table = rows(list_ports(lab, mock=True).out, "Serial ports")
     equal([table[-1][c] for c in ("USB ID", "SERIAL", "DESCRIPTION", "STATE")],
           ["0403:6001", "A50285BI", "FT232R \"USB\" UART?[31m - A50285BI", "free"], "its line")
+
+
+@test
+def faults(lab):
+    """each allocation and system call fails once: the list says so, or nothing of it"""
+    with open(os.path.join(TOP_BUILD, "config.h")) as f:
+        if "#define KD_FAULT_INJECTION 1" not in f.read():
+            raise Skip("built without fault injection")
+    failed = set()
+    for n in range(1, 1000):
+        report = lab.path("report")
+        p = Proc(lab, "kdsrv", [PROGRAMS["kdsrv"], "--list-ports", "--json"], expect=None,
+                 env=dict(lab.env, KD_FAULT=str(n), KD_FAULT_REPORT=report))
+        status = p.wait()
+        check(not SANITIZER.search(p.err), "call %d: the sanitizer: %s" % (n, p.err))
+        equal(status, 1 if p.err else 0, "call %d: exit status" % n)
+        if not status:
+            json.loads(p.out)
+        if not os.path.exists(report):
+            break
+        with open(report) as f:
+            failed.add(f.read().split(" ", 1)[1].strip())
+    check({"port rows", "getifaddrs"} <= failed, "calls that failed: %s" % failed)
 
 
 @test
