@@ -31,6 +31,7 @@ libkdsrv_a_SOURCES = \
 	%D%/server.c %D%/server.h \
 	%D%/target.c %D%/target.h %D%/target_internal.h \
 	%D%/target_open.c \
+	%D%/target_tell.c \
 	%D%/target_usb.c \
 	%D%/teardown.c
 libkdsrv_a_CFLAGS = $(AM_CFLAGS) $(EVENT_CFLAGS) $(CRYPTO_CFLAGS)

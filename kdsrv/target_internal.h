@@ -1,6 +1,6 @@
 /* What the parts of a target share: target_open.c knows which driver and which
  * carrier a connection string means, target_usb.c what devices on a debug cable
- * do, target.c holds them together.
+ * do, target_tell.c what clients are told; target.c holds them together.
  * SPDX-License-Identifier: MIT
  */
 #ifndef KDSRV_TARGET_INTERNAL_H
@@ -8,12 +8,14 @@
 
 #include "kdsrv/target.h"
 
-/* ---- target.c --------------------------------------------------------- */
+/* ---- target_tell.c ---------------------------------------------------- */
 
 /* state: enum kdw_link. */
 void kds_target_tell_link(struct kds_target *t, uint8_t state, const char *text);
 /* level: enum kdw_level. */
 void kds_target_tell_note(struct kds_target *t, int level, const char *text);
+/* Acts on an event of the engine. */
+void kds_target_heard(struct kds_target *t, const struct kds_host_event *ev);
 
 /* ---- target_open.c ---------------------------------------------------- */
 
