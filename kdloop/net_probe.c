@@ -12,6 +12,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "drivers/fault.h"
+
 #define SECOND_US 1000000
 #define REACH_US  200000 /* between the first asks */
 #define PACE_US   2000   /* between those of the path check */
@@ -400,7 +402,7 @@ static bool check_path(struct kdl_probe *p, int64_t duration_us)
 
 int kdl_net_probe(struct kdl_run *run, struct kdl_net *n)
 {
-	struct kdl_probe *p = calloc(1, sizeof(*p));
+	struct kdl_probe *p = KD_FAULTY_ALLOC("probe", calloc(1, sizeof(*p)));
 
 	if (!p)
 		return kdl_fail(run, KD_ERR_NOMEM, "out of memory");
