@@ -43,27 +43,41 @@ static bool is_silent(struct kdl_com *c)
 	return false;
 }
 
-static void test_wires(struct kdl_com *c)
+static int read_wires(struct kdl_com *c, struct kdl_wires *w)
 {
-	struct kdl_wires w = { { 0 } };
+	const unsigned mask = KDD_SERIAL_CTS | KDD_SERIAL_DSR | KDD_SERIAL_DCD;
+	int err = KD_OK;
 
-	for (unsigned out = 0; out < 4; out++) {
-		unsigned wanted = (out & KDD_SERIAL_RTS ? KDD_SERIAL_CTS : 0) |
-		                  (out & KDD_SERIAL_DTR ? KDD_SERIAL_DSR | KDD_SERIAL_DCD : 0);
-		const unsigned mask = KDD_SERIAL_CTS | KDD_SERIAL_DSR | KDD_SERIAL_DCD;
+	for (unsigned out = 0; !err && out < 4; out++) {
+		unsigned wanted = (out & KDD_SERIAL_RTS ? KDD_SERIAL_CTS : 0u) |
+		                  (out & KDD_SERIAL_DTR ? KDD_SERIAL_DSR | KDD_SERIAL_DCD : 0u);
 		int64_t until = kdl_now_us() + LINES_MS * 1000;
 
 		kdl_progress(c->run, (double)out / 4, "modem lines");
-		if (kdd_serial_set_outputs(c->d, out))
-			return;
+		err = kdd_serial_set_outputs(c->d, out);
 		do {
-			if (kdl_com_pause(c, LINES_STEP_MS) ||
-			    kdd_serial_lines(c->d, &w.inputs[out]))
-				return;
-		} while ((w.inputs[out] & mask) != wanted && kdl_now_us() < until);
+			if (!err)
+				err = kdl_com_pause(c, LINES_STEP_MS);
+			if (!err)
+				err = kdd_serial_lines(c->d, &w->inputs[out]);
+		} while (!err && (w->inputs[out] & mask) != wanted && kdl_now_us() < until);
 	}
-	kdd_serial_set_outputs(c->d, KDD_SERIAL_DTR | KDD_SERIAL_RTS);
-	kdl_com_judge_wires(c, &w, false, "");
+	return err ? err : kdd_serial_set_outputs(c->d, KDD_SERIAL_DTR | KDD_SERIAL_RTS);
+}
+
+static int test_wires(struct kdl_com *c)
+{
+	struct kdl_wires w = { { 0 } };
+	int err = read_wires(c, &w);
+
+	if (!err) {
+		kdl_com_judge_wires(c, &w, false, "");
+	} else if (err == KD_ERR_UNSUPPORTED) {
+		kdl_begin(c->run, "rts-cts");
+		kdl_end(c->run, KDL_SKIP, "%s", c->d->error);
+		return KD_OK;
+	}
+	return err;
 }
 
 /* Whether anything comes back at all. */
@@ -370,8 +384,9 @@ int kdl_com_plug(struct kdl_com *c)
 
 	if (!is_silent(c))
 		return KD_OK;
-	test_wires(c);
-	err = test_data(c, &works);
+	err = test_wires(c);
+	if (!err)
+		err = test_data(c, &works);
 	if (err || !works)
 		return err;
 	err = test_byte_values(c);

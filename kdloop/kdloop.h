@@ -140,7 +140,7 @@ struct kdl_run {
 	const char *rig;                 /* its name, or NULL */
 	const struct kdl_expect *expect; /* of the suite, in a rig; or NULL */
 	int64_t suite_began_us, check_began_us, shown_us;
-	bool showing; /* a progress line is on the terminal */
+	bool showing;       /* a progress line is on the terminal */
 	bool out_of_memory; /* a link could not even be begun */
 };
 

@@ -266,8 +266,8 @@ def busy(lab):
 def shown(lab):
     """lines, a histogram in the terminal's width, and plots in the report"""
     path = lab.path("report.html")
-    p = kdloop_on(lab, [CABLE, "--plug", "--max-baud", "9600"], PORT + ",baud=9600", "--mode", "plug",
-                  "--duration", "1", "--html", path)
+    p = kdloop_on(lab, [CABLE, "--plug", "--max-baud", "9600"], PORT + ",baud=9600", "--mode",
+                  "plug", "--duration", "1", "--html", path)
     matches(r"PASS  baud-9600 +240 bytes intact", p.out, "a line")
     matches(r"round trip of a byte at 9600 baud\n +\d.*\|#+ \d+", p.out, "a histogram")
     matches(r"median .*, 95 % within", p.out, "percentiles")
