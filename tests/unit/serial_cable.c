@@ -33,15 +33,14 @@
 #include <umockdev.h>
 #include <unistd.h>
 
-#define QUEUE      65536u
-#define PACED_ROOM 1024u /* taken ahead: a busy machine shall not leave the line idle */
-1024u                  /* taken ahead of the line, so that a busy machine does not leave it idle */
-#define MISMATCH_PC 3u /* a UART reads bytes that are so many percent too fast */
+#define QUEUE       65536u
+#define PACED_ROOM  1024u /* taken ahead: a busy machine shall not leave the line idle */
+#define MISMATCH_PC 3u    /* a UART reads bytes that are so many percent too fast */
 #define TALK_MS     5
 
-    /* What the command line asks for. Counts are of bytes that entered the cable, in each
-     * direction; 0: never. */
-    static struct {
+/* What the command line asks for. Counts are of bytes that entered the cable, in each
+ * direction; 0: never. */
+static struct {
 	const char *wires; /* full, 3, no-rts, no-dtr, crossed, local */
 	unsigned lose_each, flip_each, overrun_each, cut_at, hang_up_at, max_baud, garble_above,
 	    latency_ms, pace;
