@@ -10,6 +10,7 @@ import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from kdlib import *
+from usblab import UsbTarget
 
 PROGRAMS["kdloop"] = os.path.join(TOP_BUILD, "kdloop/kdloop")
 MOCK = os.path.join(TOP_BUILD, "kdusb-mock")
@@ -212,6 +213,18 @@ def no_name(lab, case):
     p = Run(lab, [d], "usb:", "--mode", "name").result()
     p.says("name", verdict, r"no answer to NAME\? in 5 s")
     check(d.got and set(d.got) == {b"NAME?"}, "what was sent: %r" % d.got)
+
+
+@test
+def name_of_kdtarget(lab):
+    """the name of a whole debuggee, which goes on afterwards"""
+    class Cable:
+        path = lab.path("cable")
+    target = UsbTarget(lab, Cable.path, name="lab7")
+    for _ in range(2):
+        p = Run(lab, [Cable], "usb:targetname=LAB7", "--mode", "name").result()
+        p.says("name", "PASS", "the target says lab7")
+    check(target.running(), "kdtarget has ended")
 
 
 # ---- echo ----------------------------------------------------------------------
