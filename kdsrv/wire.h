@@ -85,7 +85,7 @@ enum kdw_link {
 	KDW_LINK_UP = 1,         /* the target talks to us */
 	KDW_LINK_LOST = 2,       /* the target fell silent; we go on trying */
 	KDW_LINK_GONE = 3,       /* the device is gone and will not be reopened */
-	KDW_LINK_WAITING = 4,    /* the device is gone; waiting for it (reconnect) */
+	KDW_LINK_WAITING = 4,    /* the device is gone, or not there yet; waiting for it */
 };
 
 enum kdw_level { KDW_NOTE = 0, KDW_WARNING = 1, KDW_ERROR = 2 };
