@@ -330,11 +330,12 @@ static int change_baud(struct kdl_peer *p, unsigned baud)
 
 	kdp_put_u32(body, baud);
 	int err = ask(p, KDL_PEER_BAUD, body, sizeof(body), 1, &answer);
-	if (!err && answer.body[0])
+	/* Without an answer it may have changed all the same. */
+	bool will = err == KD_ERR_TIMEOUT || (!err && answer.body[0]);
+	if (!err || err == KD_ERR_TIMEOUT)
 		err = kdl_com_pause(p->c, BAUD_SETTLE_MS + 2 * kdl_peer_leave_ms(p->baud));
-	if (err)
-		return err;
-	err = answer.body[0] ? kdl_peer_set_baud(p, baud) : KD_ERR_TIMEOUT;
+	if (!err)
+		err = will ? kdl_peer_set_baud(p, baud) : KD_ERR_TIMEOUT;
 	if (!err) {
 		kdl_peer_forget(p);
 		err = echo(p, &ping, 1);
