@@ -346,6 +346,9 @@ static void manipulate_fields(struct list *l, const struct kcap_event *e)
 	/* A short refusal ends here. */
 	if (info && e->kd.payload.n >= KDP_MANIPULATE_LEN)
 		shape_fields(l, m, info->shape);
+	else if (e->kd.payload.n >= KDP_MANIPULATE_LEN)
+		add_bytes(l, "arguments", KCAP_BYTES,
+		          kdp_span(e->kd.payload.p + 16, KDP_MANIPULATE_LEN - 16));
 	add_data(l, m->data);
 }
 
@@ -404,9 +407,25 @@ static void control_request_fields(struct list *l, const struct kcap_event *e)
 	add_dec(l, "value", e->control_request.value);
 }
 
+static void state_change32_fields(struct list *l, const struct kcap_event *e)
+{
+	const uint8_t *p = e->kd.payload.p;
+
+	add_hex(l, "new_state", kdp_get_u32(p));
+	add_dec(l, "processor_level", kdp_get_u16(p + 4));
+	add_dec(l, "processor", kdp_get_u16(p + 6));
+	add_dec(l, "processors", kdp_get_u32(p + 8));
+	add_address(l, "thread", kdp_get_u32(p + 12));
+	add_address(l, "pc", kdp_get_u32(p + 16));
+	add_data(l, kdp_span(p + 20, e->kd.payload.n - 20));
+}
+
 static void message_fields(struct list *l, const struct kcap_event *e)
 {
 	switch (e->kd.type) {
+	case KDP_STATE_CHANGE32:
+		state_change32_fields(l, e);
+		break;
 	case KDP_STATE_CHANGE64:
 		state_change_fields(l, e);
 		break;

@@ -6,7 +6,8 @@
 
 #include "kdproto/names.h"
 
-#define SERIAL_SYNC 0x800u
+#define SERIAL_SYNC        0x800u
+#define STATE_CHANGE32_LEN 104
 
 /* ---- repetitions and acknowledgements --------------------------------- */
 
@@ -138,6 +139,23 @@ static void ask_request(struct kcap_link *l, struct kcap_event *e, const struct 
 		l->questions[KCAP_PAIR_REQUEST].open = false;
 }
 
+/* The numbers behind the last one that two sources agree on: Windows 10 has at
+ * least two of them. The number is their name, and their fields stay raw. */
+static const char *manipulate_name(const struct kdp_manipulate *m, const struct kdp_api_info *info)
+{
+	static const char *const numbered[] = {
+		"Manipulate3161", "Manipulate3162", "Manipulate3163", "Manipulate3164",
+		"Manipulate3165", "Manipulate3166", "Manipulate3167", "Manipulate3168",
+		"Manipulate3169", "Manipulate316A", "Manipulate316B", "Manipulate316C",
+		"Manipulate316D", "Manipulate316E", "Manipulate316F",
+	};
+	uint32_t i = m->api - (KDP_SET_CONTEXT_EX + 1);
+
+	if (info)
+		return info->name;
+	return i < sizeof(numbered) / sizeof(numbered[0]) ? numbered[i] : NULL;
+}
+
 static int on_manipulate(struct kcap_link *l, struct kcap_event *e)
 {
 	bool reply = e->sender == KCAP_TARGET;
@@ -147,17 +165,17 @@ static int on_manipulate(struct kcap_link *l, struct kcap_event *e)
 	if (err)
 		return err;
 	info = kdp_api_info(e->manipulate.api);
-	e->name = info ? info->name : NULL;
+	e->name = manipulate_name(&e->manipulate, info);
 	if (!reply) {
 		ask_request(l, e, info);
-		return info ? KD_OK : KD_ERR_UNSUPPORTED;
+		return e->name ? KD_OK : KD_ERR_UNSUPPORTED;
 	}
 	e->flags |= KCAP_IS_REPLY;
 	kcap_answer(l, e, KCAP_PAIR_REQUEST, about(&e->manipulate, info));
 	if (e->manipulate.api == KDP_GET_VERSION && kdp_status_ok(e->manipulate.status) &&
 	    e->kd.payload.n >= KDP_MANIPULATE_LEN)
 		l->machine = e->machine = e->manipulate.version.machine;
-	return info ? KD_OK : KD_ERR_UNSUPPORTED;
+	return e->name ? KD_OK : KD_ERR_UNSUPPORTED;
 }
 
 static int on_debug_io(struct kcap_link *l, struct kcap_event *e)
@@ -224,9 +242,27 @@ static int on_control_request(struct kcap_event *e)
 	return KD_OK;
 }
 
+/* Of targets older than the 64-bit protocol: no more than recognised. */
+static int on_state_change32(struct kcap_event *e)
+{
+	if (e->kd.payload.n < STATE_CHANGE32_LEN)
+		return KD_ERR_TRUNCATED;
+	switch (kdp_get_u32(e->kd.payload.p)) {
+	case KDP_EXCEPTION:
+		e->name = "ExceptionStateChange32";
+		return KD_OK;
+	case KDP_LOAD_SYMBOLS:
+		e->name = "LoadSymbolsStateChange32";
+		return KD_OK;
+	}
+	return KD_ERR_UNSUPPORTED;
+}
+
 static int decode_message(struct kcap_link *l, struct kcap_event *e)
 {
 	switch (e->kd.type) {
+	case KDP_STATE_CHANGE32:
+		return on_state_change32(e);
 	case KDP_STATE_CHANGE64:
 		return on_state_change(l, e);
 	case KDP_STATE_MANIPULATE:

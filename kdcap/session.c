@@ -282,6 +282,15 @@ static size_t begin_epoch(struct kcap_link *l, struct kcap_event *e, size_t i)
 	return l->current;
 }
 
+/* One byte by right; hosts that repeat it in one datagram mean the same. */
+static bool is_break_in(struct kdp_span b)
+{
+	for (size_t i = 0; i < b.n; i++)
+		if (b.p[i] != KDP_BREAK_IN)
+			return false;
+	return b.n > 0;
+}
+
 static void data_body(struct kcap_link *l, struct kcap_event *e)
 {
 	struct kdp_span b = e->body;
@@ -292,7 +301,7 @@ static void data_body(struct kcap_link *l, struct kcap_event *e)
 		e->kind = KCAP_PING;
 		return;
 	}
-	if (b.n == 1 && b.p[0] == KDP_BREAK_IN) {
+	if (is_break_in(b)) {
 		kcap_kd_break_in(l, e);
 		return;
 	}
@@ -477,6 +486,7 @@ static bool udp(struct kcap_session *s, struct kcap_event *e)
 		e->wire_len = in.n;
 		e->version = in.p[4];
 		e->channel = KDN_CONTROL;
+		e->sender = KCAP_HOST;
 		s->has_event = true;
 		return true;
 	}

@@ -558,6 +558,7 @@ static void damage_and_strangers_are_classed(void **state)
 	assert_false(rig_feed(&r, KCAP_TARGET, dns, sizeof(dns)));
 	assert_true(rig_feed(&r, KCAP_HOST, hello, sizeof(hello)));
 	assert_int_equal(r.e.kind, KCAP_PLAIN_HELLO);
+	assert_int_equal(r.e.sender, KCAP_HOST);
 	/* The session goes on. */
 	rig_print(&r, 2, "y");
 	assert_int_equal(r.e.kind, KCAP_KD_DATA);
@@ -585,6 +586,77 @@ static void authentic_nonsense_is_unknown_not_lost(void **state)
 	rig_kd(&r, KCAP_TARGET, KDP_STATE_CHANGE64, 2, kdp_span(buf, 64));
 	assert_int_equal(r.e.kind, KCAP_UNNAMED);
 	assert_non_null(r.e.why);
+	rig_stop(&r);
+}
+
+static void numbers_of_later_systems_name_themselves(void **state)
+{
+	struct kcap_field fields[KCAP_MAX_FIELDS];
+	struct kdp_manipulate m = { .api = 0x3161, .status = KDP_STATUS_PENDING };
+	struct rig r;
+	size_t n;
+
+	(void)state;
+	rig_start(&r, NULL, 0);
+	rig_attach(&r, 1);
+	is_message(rig_manipulate(&r, KCAP_HOST, HOST_ID, &m), "STATE_MANIPULATE", "Manipulate3161",
+	           false);
+	n = kcap_fields(fields, &r.e);
+	assert_string_equal(fields[n - 1].name, "arguments");
+	assert_int_equal(fields[n - 1].bytes.n, 40);
+	m.status = KDP_STATUS_UNSUCCESSFUL;
+	is_message(rig_manipulate(&r, KCAP_TARGET, 0, &m), "STATE_MANIPULATE", "Manipulate3161",
+	           true);
+	assert_int_equal(r.e.answers, r.frame - 1);
+	m.api = 0x3162;
+	is_message(rig_manipulate(&r, KCAP_HOST, HOST_ID + 2, &m), "STATE_MANIPULATE",
+	           "Manipulate3162", false);
+	m.api = 0x316F;
+	is_message(rig_manipulate(&r, KCAP_HOST, HOST_ID + 4, &m), "STATE_MANIPULATE",
+	           "Manipulate316F", false);
+	m.api = 0x3170;
+	assert_int_equal(rig_manipulate(&r, KCAP_HOST, HOST_ID + 6, &m)->kind, KCAP_UNNAMED);
+	rig_stop(&r);
+}
+
+static void state_changes_of_32_bits_are_recognised(void **state)
+{
+	uint8_t buf[104] = { 0x30, 0x30, 0, 0, 6, 0, 1, 0, 2, 0, 0, 0, 0, 0x10 };
+	struct kcap_field fields[KCAP_MAX_FIELDS];
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, NULL, 0);
+	rig_attach(&r, 1);
+	is_message(rig_kd(&r, KCAP_TARGET, KDP_STATE_CHANGE32, 0, kdp_span(buf, sizeof(buf))),
+	           "STATE_CHANGE32", "ExceptionStateChange32", false);
+	assert_int_equal(kcap_fields(fields, &r.e), 7);
+	assert_string_equal(fields[2].name, "processor");
+	assert_int_equal(fields[2].value, 1);
+	assert_string_equal(fields[4].name, "thread");
+	assert_int_equal(fields[4].value, 0x1000);
+	assert_int_equal(fields[6].bytes.n, 84);
+	buf[0] = 0x31;
+	is_message(rig_kd(&r, KCAP_TARGET, KDP_STATE_CHANGE32, 2, kdp_span(buf, sizeof(buf))),
+	           "STATE_CHANGE32", "LoadSymbolsStateChange32", false);
+	assert_int_equal(rig_kd(&r, KCAP_TARGET, KDP_STATE_CHANGE32, 4, kdp_span(buf, 103))->kind,
+	                 KCAP_UNNAMED);
+	buf[0] = 0x32;
+	rig_kd(&r, KCAP_TARGET, KDP_STATE_CHANGE32, 6, kdp_span(buf, sizeof(buf)));
+	assert_int_equal(r.e.kind, KCAP_UNNAMED);
+	rig_stop(&r);
+}
+
+static void a_break_in_may_be_repeated(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, NULL, 0);
+	rig_attach(&r, 1);
+	assert_int_equal(rig_body(&r, KCAP_HOST, "b", 1)->kind, KCAP_BREAK_IN);
+	assert_int_equal(rig_body(&r, KCAP_HOST, "bbbb", 4)->kind, KCAP_BREAK_IN);
+	assert_int_equal(rig_body(&r, KCAP_HOST, "bbba", 4)->kind, KCAP_UNNAMED);
 	rig_stop(&r);
 }
 
@@ -764,6 +836,9 @@ int main(void)
 		cmocka_unit_test(a_reply_answers_only_its_own_request),
 		cmocka_unit_test(damage_and_strangers_are_classed),
 		cmocka_unit_test(authentic_nonsense_is_unknown_not_lost),
+		cmocka_unit_test(numbers_of_later_systems_name_themselves),
+		cmocka_unit_test(state_changes_of_32_bits_are_recognised),
+		cmocka_unit_test(a_break_in_may_be_repeated),
 		cmocka_unit_test(fragments_and_cut_packets_are_named),
 		cmocka_unit_test(many_targets_do_not_grow_it),
 		cmocka_unit_test(a_session_survives_as_clear_records),
