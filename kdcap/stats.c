@@ -9,10 +9,12 @@
 
 #define MAX_LINKS 64 /* links beyond are counted together, in the last */
 #define MAX_NAMES 96
-#define BUCKETS   512 /* of 8 to each power of two of nanoseconds */
+#define STEP_BITS 6
+#define STEPS     (1u << STEP_BITS) /* to each power of two of nanoseconds */
+#define BUCKETS   (64 * STEPS)
 #define SECOND_NS 1000000000
 
-/* Times by size. A percentile out of it is right to within 6 %. */
+/* Times by size. A percentile out of it is right to within 1 %. */
 struct histogram {
 	uint64_t n;
 	int64_t min, max;
@@ -150,21 +152,23 @@ static unsigned bucket_of(uint64_t ns)
 {
 	unsigned power = 0;
 
-	if (ns < 8)
+	if (ns < STEPS)
 		return (unsigned)ns;
 	while (ns >> (power + 1))
 		power++;
-	return power * 8 + (unsigned)(ns >> (power - 3) & 7);
+	return power * STEPS + (unsigned)(ns >> (power - STEP_BITS) & (STEPS - 1));
 }
 
-/* The middle of a bucket that something can be in: 8 to 23 are not used. */
+/* The middle of a bucket that something can be in. Those between the first STEPS
+ * and the power STEP_BITS are not used. */
 static int64_t bucket_value(unsigned b)
 {
-	unsigned power = b / 8;
+	unsigned power = b / STEPS;
 
-	if (b < 8)
+	if (b < STEPS)
 		return b;
-	return (int64_t)(((uint64_t)(8 + b % 8) << (power - 3)) + (1ull << (power - 3)) / 2);
+	return (int64_t)(((uint64_t)(STEPS + b % STEPS) << (power - STEP_BITS)) +
+	                 (1ull << (power - STEP_BITS)) / 2);
 }
 
 static void histogram_add(struct histogram *h, int64_t ns)
