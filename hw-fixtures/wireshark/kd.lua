@@ -279,6 +279,10 @@ local APIS = {
 	[0x315E] = { "WriteCustomBreakpoint", CUSTOM }, [0x315F] = { "GetContextEx", CONTEXT_EX },
 	[0x3160] = { "SetContextEx", CONTEXT_EX },
 }
+-- Requests of later systems, on whose names no two sources agree.
+for number = 0x3161, 0x316F do
+	APIS[number] = { string.format("Manipulate%X", number), NOTHING }
+end
 local API_NAMES = {}
 for number, api in pairs(APIS) do
 	API_NAMES[number] = api[1]

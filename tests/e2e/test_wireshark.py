@@ -176,6 +176,7 @@ def all_apis(lab):
     """Every API of docs/kd-protocol.md is named, and unknown ones are marked"""
     apis = sorted(documented_apis().items())
     check(len(apis) > 40, "the table of APIs was not found")
+    apis += [(0x3161, "Manipulate3161"), (0x316F, "Manipulate316F")]
     packets = [(HOST, packet(MANIPULATE, 0x80800000 + i % 2, manipulate(api)))
                for i, (api, _) in enumerate(apis + [(0x314B, "")])]
     got = table(lab, tcp_frames(*packets), [INFO, "_ws.expert.message"])
