@@ -154,12 +154,15 @@ static bool add_key_file(struct kcap_options *o, const char *path)
 /* The list of processes shows argv: the key must not stay there. */
 static bool take_key(struct kcap_options *o, char *arg)
 {
+	size_t len = strlen(arg), before = o->nkeys;
 	bool ok;
 
 	if (*arg == '@')
 		return add_key_file(o, arg + 1);
 	ok = add_keys(o, arg, "");
-	OPENSSL_cleanse(arg, strlen(arg));
+	OPENSSL_cleanse(arg, len);
+	if (ok && o->nkeys == before)
+		return complain("--key: no key in it");
 	return ok;
 }
 

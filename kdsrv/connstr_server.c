@@ -238,6 +238,9 @@ int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, 
 	len = strcspn(text, "\n");
 	control = len < (size_t)n && text[len] != '\n';
 	text[len] = '\0';
+	/* Files that were written on Windows end their lines in two characters. */
+	if (len && text[len - 1] == '\r')
+		text[--len] = '\0';
 	if (control || kcs_find_control(text) >= 0)
 		err = kcs_fail(KD_ERR_INVALID, error, cap,
 		               "%s=@%s: control character in the first line", key, file);

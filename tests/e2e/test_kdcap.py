@@ -260,7 +260,7 @@ def wrong_key(lab):
 
 @cases([("1.2.3.4.5", "more than four"), ("1..3.4", "word 2 is empty"), ("", "nothing"),
         ("zzzzzzzzzzzzz.1.1.1", "too large"), ("1.2.secret!.4", "word 3"), ("0.0.0.0", "all zero"),
-        ("@/nonexistent", "No such file")], lambda c: c[0] or "(empty)")
+        ("@/nonexistent", "No such file"), (" ", "no key in it")], lambda c: c[0] or "(empty)")
 def bad_keys(lab, case):
     """exit 2, what is wrong is said, the key is not"""
     if not case[0]:
@@ -278,15 +278,16 @@ def bad_keys(lab, case):
 def the_key_leaves_argv(lab):
     """the key is gone from /proc/PID/cmdline and environ"""
     read, write = os.pipe()
-    p = Proc(lab, "kdcap", [PROGRAMS["kdcap"], "-r", "-", "--json", "--key", "9a.8b.7c.6d"],
+    p = Proc(lab, "kdcap", [PROGRAMS["kdcap"], "-r", "-", "--json", "--key",
+                            "1z.2y.3x.4w,9a.8b.7c.6d"],
              stdin=read, env=dict(lab.env, KDCAP_KEY="5e.4f.3g.2h"), expect=None)
     os.close(read)
 
     def contents(name):
         with open("/proc/%d/%s" % (p.pid, name), "rb") as f:
             return f.read()
-    eventually(lambda: b"kdcap" in contents("cmdline") and b"9a.8b" not in contents("cmdline"),
-               "the key is gone from argv")
+    eventually(lambda: b"kdcap" in contents("cmdline") and b"1z.2y" not in contents("cmdline") and
+               b"9a.8b" not in contents("cmdline"), "both keys are gone from argv")
     eventually(lambda: b"5e.4f" not in contents("environ"), "the key is gone from the environment")
     os.write(write, pcap(session_packets()))
     os.close(write)

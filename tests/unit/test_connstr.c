@@ -595,7 +595,9 @@ static void test_password_file(void **state)
 		{ "", 0, NULL, "the first line is empty" },
 		{ "\nsecret\n", 8, NULL, "the first line is empty" },
 		{ "sec\0ret\n", 8, NULL, "control character in the first line" },
-		{ "secret\r\n", 8, NULL, "control character in the first line" },
+		{ "secret\r\n", 8, "secret", NULL },
+		{ "\r\n", 2, NULL, "the first line is empty" },
+		{ "sec\rret\n", 8, NULL, "control character in the first line" },
 		{ LONG_250 "123456\n", 257, NULL, "the first line is too long; at most 255" },
 	};
 	char text[128];
