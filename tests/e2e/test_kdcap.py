@@ -371,6 +371,23 @@ def memory_stays_small(lab):
     check(status in (0, 3), "exit status %d" % status)
 
 
+@test
+def progress(lab):
+    """a large file's progress is shown on a terminal, wiped at the end, and not shown elsewhere"""
+    one = pcap([bytes(20)])
+    path = save(lab, "large", one[:24] + one[24:] * 200000)
+    argv = [PROGRAMS["kdcap"], "-r", path, "--stats"]
+    master, slave = os.openpty()
+    p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=slave, env=lab.env, timeout=60)
+    shown = os.read(master, 4096).decode()
+    os.close(slave)
+    os.close(master)
+    equal(p.returncode, 0, "exit status")
+    steps = ["%3d %%, %d packets" % step for step in ((32, 65536), (65, 131072), (98, 196608))]
+    equal(shown.split("\r"), ["", *steps, "\x1b[K"], "on a terminal")
+    equal(lab.run("kdcap", *argv[1:]).err, "", "into a pipe")
+
+
 @cases([["--nope"], [], ["-r", "a", "-i", "lo"], ["-r", "a", "-f", "udp"], ["-r", "a", "--decrypted"],
         ["-r", "a", "b"], ["--replay", "a"], ["--replay", "a", "--as", "host"], ["-r", "a", "-c", "0"],
         ["-r", "a", "--colour", "red"], ["--replay", "a", "--port", "65536"]], " ".join)
