@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import kdpcap
 from kdlib import *
 
 PROGRAMS["kdcap"] = os.path.join(TOP_BUILD, "kdcap/kdcap")
@@ -180,6 +181,122 @@ def kdnet_over_usb(lab):
     got = decode(lab, save(lab, "joined", pcap(frames, 220)), "--key", KEY)
     equal([o["type"] for o in got], want, "joined")
     equal({o["type"] for o in decode(lab, path)}, {"sealed"}, "without the key")
+
+
+class Boot:
+    """An early boot as a capture has it, made with openssl: Ethernet frames."""
+    CK, ADDRESSES = kdpcap.key_bytes(KEY), (("10.0.0.1", 50000), ("10.0.0.2", 50000))
+
+    def __init__(self, version):
+        self.version, self.frames, self.pokes, self.seq = version, [], 0, [0, 0]
+        self.ids, self.current, self.data_key = [0, 0x80000000], ("0.0.0.0", 0), None
+
+    def frame(self, ethertype, packet):
+        head = bytes(12) + struct.pack(">HHH", 0x8100, 5, ethertype)
+        self.frames.append((head + packet).ljust(64, b"\xee"))
+
+    def send(self, channel, sender, seq, body):
+        key = self.data_key if channel == 0 else self.CK
+        self.frame(0x0800, kdpcap.udp(sender, kdpcap.seal(self.CK, key, channel, sender, seq, body,
+                                                          self.version)))
+
+    def poke(self):
+        self.pokes += 1
+        self.nonce = struct.pack("<Q", 254 + self.pokes) + b"n" * 24
+        self.send(1, 0, 3 * self.pokes, kdpcap.poke(self.nonce, *self.ADDRESSES, self.current))
+
+    def respond(self, lost=False):
+        body = kdpcap.response(self.nonce, bytes([self.pokes]) * 32)
+        self.send(1, 1, 3 * self.pokes, body)
+        if not lost:
+            self.data_key, self.current = kdpcap.data_key(self.CK, body), self.ADDRESSES[1]
+
+    def data(self, sender, body):
+        self.seq[sender] += 1
+        self.send(0, sender, self.seq[sender], body)
+
+    def control(self, sender, kind, number=0):
+        self.data(sender, kdpcap.packet(kind, number))
+
+    def say(self, sender, kind, payload, acked=True):
+        packet = kdpcap.packet(kind, self.ids[sender], payload, trailer=b"")
+        self.data(sender, packet)
+        if acked:
+            self.control(1 - sender, kdpcap.ACK, self.ids[sender])
+        self.ids[sender] += 2
+        return packet
+
+    def ask(self, api, *places, status=0, data=b"", answered=True):
+        self.say(1, kdpcap.MANIPULATE, kdpcap.manipulate(api, *places))
+        if answered:
+            self.say(0, kdpcap.MANIPULATE,
+                     kdpcap.manipulate(api, *places, status=status, data=data))
+
+    def strangers(self):
+        self.frame(0x0806, bytes(28))
+        self.frame(0x0800, kdpcap.ipv4(17, "0.0.0.0", "255.255.255.255",
+                                       struct.pack(">HHHH", 68, 67, 248, 0) + bytes(240)))
+
+    def record(self, pokes):
+        self.poke()
+        self.respond(lost=True)
+        self.strangers()
+        self.poke()
+        self.respond()
+        self.data(0, bytes(8) + bytes([2, 0, 0, 10]))
+        again = self.say(0, kdpcap.DEBUG_IO, kdpcap.debug_io(0x3230, "Boot Debugger\n"), False)
+        self.control(1, kdpcap.RESEND)
+        self.data(0, again)
+        self.control(1, kdpcap.ACK)
+        self.say(0, kdpcap.STATE_CHANGE, kdpcap.exception(0x80000003))
+        self.say(1, kdpcap.MANIPULATE, kdpcap.manipulate(0x3146))
+        self.say(0, kdpcap.MANIPULATE, kdpcap.version(build=10586))
+        for handle in range(1, 33):
+            self.ask(0x3135, (0x10, "I", handle), status=0xC0000001)
+        self.ask(0x315F, (0x14, "I", 1232), status=0xC0000001)
+        self.ask(0x3132, data=bytes(1232))
+        self.ask(0x3132, answered=False)  # its reply was lost
+        self.ids[0] += 2
+        self.seq[0] += 1
+        self.control(1, kdpcap.RESET, self.ids[1])
+        self.control(0, kdpcap.RESET, self.ids[0])
+        self.ask(0x3132, data=bytes(1232))
+        self.ask(0x3161, status=0xC0000001)
+        self.ask(0x313C, (0x10, "I", 0x10001), answered=False)
+        for name in ("\\Windows\\system32\\ntoskrnl.exe", "system32\\drivers\\disk.sys"):
+            request = kdpcap.file_io(0x3430, data=name.encode("utf-16le") + b"\0\0")
+            self.say(0, kdpcap.FILE_IO, request)
+            self.say(1, kdpcap.FILE_IO, request[:4] + b"\x0f\0\0\xc0" + request[8:64])
+        for length in (0, 1, 7, 8, 511, 1136):
+            self.say(0, kdpcap.DEBUG_IO, kdpcap.debug_io(0x3230, "x" * length))
+        self.say(0, kdpcap.STATE_CHANGE, kdpcap.load("", (1 << 64) - 1, (0x40, "B", 1)))
+        self.ask(0x3136, (0x10, "I", 0x10002), answered=False)
+        self.strangers()
+        for _ in range(pokes):
+            self.poke()
+        return self.frames
+
+
+@cases([(2, 10), (3, 10), (4, 200), (5, 10)], lambda case: "version %d, %d pokes behind it" % case)
+def early_boot(lab, case):
+    """an early boot, of each version: every datagram opens, every message has a name"""
+    version, pokes = case
+    path, frames = lab.path("boot.pcap"), Boot(version).record(pokes)
+    kdpcap.write_pcap(path, frames, link=1)
+    got = decode(lab, path, "--key", KEY)
+    equal(len(got), len(frames) - 4, "KDNET datagrams")
+    bad = [o for o in got if "why" in o or o["dir"] not in ("target", "host") or
+           (o["channel"] == "data" and o["len"] and o["type"] != "ping" and not o.get("api"))]
+    equal(bad, [], "what is not named")
+    equal({o["version"] for o in got}, {version}, "version")
+    check({"poke", "response", "ping", "RESEND", "RESET", "ACKNOWLEDGE", "DEBUG_IO", "FILE_IO",
+           "STATE_CHANGE64", "STATE_MANIPULATE"} == {o["type"] for o in got}, "types")
+    stats = decode(lab, path, "--key", KEY, "--stats")[0]
+    link = stats["links"][0]
+    equal((stats["opened"], stats["sealed"], stats["unknown"], stats["foreign"]),
+          (len(got), 0, 0, 4), "opened, sealed, unknown, foreign")
+    equal((link["pokes"], link["data_keys"], link["unanswered"]), (pokes + 2, 1, 1),
+          "pokes, keys, lost replies")
 
 
 @test
