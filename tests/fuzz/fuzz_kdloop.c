@@ -1,6 +1,6 @@
 /* Fuzzes what kdloop reads from peers and devices: datagrams, descriptors, frames of
- * a serial cable, and streams that are compared. The first byte chooses. SPDX-License-Identifier:
- * MIT */
+ * a serial cable, and streams that are compared. The first byte chooses.
+ * SPDX-License-Identifier: MIT */
 #include <config.h>
 
 #include <stdint.h>
