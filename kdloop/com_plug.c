@@ -203,14 +203,16 @@ static int test_byte_values(struct kdl_com *c)
 
 /* ---- speeds ----------------------------------------------------------- */
 
-/* Nothing came back at one speed: is the plug still there? */
+/* Something did not come back: is the plug still there? */
 static int look_for_plug(struct kdl_com *c, bool *gone)
 {
 	struct kdl_stream s;
 	int err = kdd_serial_set_baud(c->d, c->baud);
 
-	if (!err)
+	if (!err) {
+		kdl_com_settle(c, 50, NULL, 0);
 		err = probe(c, &s);
+	}
 	if (err)
 		return err;
 	*gone = s.match.good == 0;
@@ -272,7 +274,7 @@ static int test_bauds(struct kdl_com *c, bool *gone)
 
 /* ---- time ------------------------------------------------------------- */
 
-static int test_throughput(struct kdl_com *c)
+static int test_throughput(struct kdl_com *c, bool *gone)
 {
 	struct kdl_stream s = { .seed = 7, .send = true, .receive = true, .label = "throughput" };
 
@@ -286,7 +288,7 @@ static int test_throughput(struct kdl_com *c)
 	/* What a user saw of a long test before ending it counts. */
 	if (!err || (err == KD_ERR_CANCELLED && s.match.good))
 		kdl_com_judge_rate(c, &s, "");
-	return err;
+	return err || kdl_match_clean(&s.match) ? err : look_for_plug(c, gone);
 }
 
 /* One byte, there and back. 0: it did not come. */
@@ -313,7 +315,7 @@ static int ping(struct kdl_com *c, uint8_t byte, double *us)
 	}
 }
 
-static int test_latency(struct kdl_com *c)
+static int test_latency(struct kdl_com *c, bool *gone)
 {
 	char name[64];
 	double us = 1;
@@ -333,10 +335,12 @@ static int test_latency(struct kdl_com *c)
 		kdl_hist_add(h, us);
 		kdl_progress(c->run, 1 - (double)(end - kdl_now_us()) / (double)left, "latency");
 	}
-	if (!err && us <= 0)
+	if (!err && us <= 0) {
 		kdl_end(c->run, KDL_FAIL, "after %llu round trips a byte did not come back",
 		        (unsigned long long)h->count);
-	else if (h->count && (!err || err == KD_ERR_CANCELLED))
+		return look_for_plug(c, gone);
+	}
+	if (h->count && (!err || err == KD_ERR_CANCELLED))
 		kdl_com_judge_latency(c, h, 1e6 * KDL_COM_BITS / c->baud);
 	return err;
 }
@@ -392,13 +396,11 @@ int kdl_com_plug(struct kdl_com *c)
 	err = test_byte_values(c);
 	if (!err)
 		err = test_bauds(c, &gone);
-	if (gone)
-		return err;
-	if (!err)
-		err = test_throughput(c);
-	if (!err)
-		err = test_latency(c);
-	if (!err)
+	if (!err && !gone)
+		err = test_throughput(c, &gone);
+	if (!err && !gone)
+		err = test_latency(c, &gone);
+	if (!err && !gone)
 		err = test_break(c);
 	return err;
 }

@@ -148,12 +148,16 @@ def unplugged_adapter(lab):
     r.says(name, "FAIL", "/dev/ttyS4 hung up", "plug the adapter in")
 
 
-@test
-def removed_later(lab):
-    """the plug is taken out while latency is measured"""
-    # Some 400 bytes cross before it, and at least 100 in it.
-    r = plug(lab, "--cut-at", "450", **SLOW)
-    r.says("latency", "FAIL", r"after \d+ round trips a byte did not come back")
+# 350 bytes cross before throughput, which has at least 30; latency has at least 100.
+@cases([("throughput", 365, r"\d+ lost"),
+        ("latency", 450, r"after \d+ round trips a byte did not come back")], lambda case: case[0])
+def removed_later(lab, case):
+    """the plug is taken out late in the test"""
+    name, at, what = case
+    r = plug(lab, "--cut-at", str(at), **SLOW)
+    r.says(name, "FAIL", what)
+    r.says("plug", "FAIL", "nothing comes back any more", "put it back in")
+    equal(list(r.checks)[-2:], [name, "plug"], "nothing was tried after that")
 
 
 @test
