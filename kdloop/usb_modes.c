@@ -65,20 +65,20 @@ struct heard {
 	unsigned packets, foreign;
 };
 
+static bool is_packet(const uint8_t *p, size_t n)
+{
+	return n >= KDP_HEADER_LEN &&
+	       (kdp_get_u32(p) == KDP_LEADER_DATA || kdp_get_u32(p) == KDP_LEADER_CONTROL);
+}
+
 static void take_transfer(struct heard *h, const uint8_t *p, size_t n)
 {
-	size_t head = strlen(kdu_rules.answer);
-
-	if (n >= kdu_rules.answer_min && n <= kdu_rules.answer_max &&
-	    memcmp(p, kdu_rules.answer, head) == 0) {
-		snprintf(h->name, sizeof(h->name), "%.*s", (int)(n - head), (const char *)p + head);
+	if (kdu_parse_answer(h->name, kdp_span(p, n)))
 		h->has_name = true;
-	} else if (n >= 16 &&
-	           (kdp_get_u32(p) == KDP_LEADER_DATA || kdp_get_u32(p) == KDP_LEADER_CONTROL)) {
+	else if (is_packet(p, n))
 		h->packets++;
-	} else {
+	else
 		h->foreign++;
-	}
 }
 
 static void judge_name(struct kdl_usb *u, const struct heard *h)
@@ -143,8 +143,8 @@ int kdl_usb_name(struct kdl_usb *u)
 /* ---- echo ------------------------------------------------------------- */
 
 struct echo {
-	uint64_t done, bytes, wrong;
-	bool lost;
+	uint64_t done, sent, back, wrong; /* transfers, and bytes */
+	bool lost, is_kd;
 };
 
 static void fill(uint8_t *buf, size_t n, uint64_t seed)
@@ -163,11 +163,14 @@ static bool exchange(struct kdd *d, struct echo *e, size_t len)
 	fill(out, len, e->done);
 	if (!send_all(d, out, len, until_us))
 		return false;
+	e->sent += len;
 	while (got < len) {
 		size_t n = receive(d, in, sizeof(in), until_us);
 
 		if (!n)
 			return false;
+		e->back += n;
+		e->is_kd |= is_packet(in, n);
 		/* More than was sent is wrong as well. */
 		size_t same = n < len - got ? n : len - got;
 		for (size_t i = 0; i < same; i++)
@@ -175,14 +178,13 @@ static bool exchange(struct kdd *d, struct echo *e, size_t len)
 		e->wrong += n - same;
 		got += same;
 	}
-	e->bytes += len;
 	e->done++;
 	return true;
 }
 
 static void judge_echo(struct kdl_usb *u, const struct echo *e, double seconds)
 {
-	double rate = seconds > 0 ? (double)e->bytes / seconds : 0;
+	double rate = seconds > 0 ? (double)e->sent / seconds : 0;
 
 	kdl_value(u->run, "transfers", "", (double)e->done);
 	kdl_value(u->run, "wrong", "bytes", (double)e->wrong);
@@ -194,16 +196,19 @@ static void judge_echo(struct kdl_usb *u, const struct echo *e, double seconds)
 		           "not; use --mode name");
 		kdl_end(u->run, KDL_FAIL, "after %ju transfers nothing came back within a second",
 		        (uintmax_t)e->done);
+	} else if (e->wrong && e->is_kd) {
+		kdl_advise(u->run, "it waits for its debugger and echoes nothing; use --mode name");
+		kdl_end(u->run, KDL_FAIL, "KD packets came: a Windows target");
 	} else if (e->wrong) {
 		kdl_advise(u->run,
 		           "is the terminal at the other end raw (stty raw -echo)? Else the cable "
 		           "or a controller is defective");
-		kdl_end(u->run, KDL_FAIL, "%ju of %ju bytes came back changed", (uintmax_t)e->wrong,
-		        (uintmax_t)e->bytes);
+		kdl_end(u->run, KDL_FAIL, "%ju bytes were sent, %ju came back, %ju of them wrong",
+		        (uintmax_t)e->sent, (uintmax_t)e->back, (uintmax_t)e->wrong);
 	} else {
 		kdl_end(u->run, KDL_PASS,
 		        "%ju bytes in %ju transfers came back intact, %.0f KiB/s each way",
-		        (uintmax_t)e->bytes, (uintmax_t)e->done, rate / 1024);
+		        (uintmax_t)e->sent, (uintmax_t)e->done, rate / 1024);
 	}
 }
 
@@ -219,7 +224,7 @@ static void run_echo(struct kdl_usb *u, struct kdd *d)
 		int64_t sent_us = kdl_now_us();
 
 		e.lost = !exchange(d, &e, sizes[e.done % SIZES]);
-		if (!e.lost)
+		if (!e.lost && !e.wrong)
 			kdl_hist_add(hist, (double)(kdl_now_us() - sent_us));
 		kdl_progress(u->run, (double)(sent_us - began_us) / (double)(end_us - began_us + 1),
 		             "echo: %ju transfers", (uintmax_t)e.done);

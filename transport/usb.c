@@ -99,13 +99,12 @@ size_t kdu_make_answer(uint8_t out[KDU_ANSWER_MAX], const char *name)
 	return w.used;
 }
 
-/* False for an answer that is none: too long, without end, or with what no name
- * has in it. */
-static bool parse_answer(char out[KDU_NAME_MAX + 1], struct kdp_span in)
+bool kdu_parse_answer(char out[KDU_NAME_MAX + 1], struct kdp_span in)
 {
 	size_t n = text_len(kdu_rules.answer, SIZE_MAX), len = 0;
 
-	if (in.n < kdu_rules.answer_min || in.n > kdu_rules.answer_max)
+	if (!begins_with(in, kdu_rules.answer) || in.n < kdu_rules.answer_min ||
+	    in.n > kdu_rules.answer_max)
 		return false;
 	while (n + len < in.n && in.p[n + len]) {
 		if (len == KDU_NAME_MAX || in.p[n + len] <= ' ' || in.p[n + len] > '~')
@@ -153,7 +152,7 @@ static void got_answer(struct kdt *t, struct kdp_span in)
 	enum kdu_phase before = u->phase;
 	char name[KDU_NAME_MAX + 1];
 
-	if (!parse_answer(name, in)) {
+	if (!kdu_parse_answer(name, in)) {
 		u->stats.rx_bad_name++;
 		return;
 	}

@@ -94,10 +94,13 @@ struct kdu {
 
 void kdu_init(struct kdu *u, const struct kdu_config *c, int64_t now_ms);
 
-/* For targets without a struct kdt. */
+/* For ends without a struct kdt. */
 bool kdu_is_question(struct kdp_span transfer);
 #define KDU_ANSWER_MAX 64
 /* "NAME=<name>" and its zeros; returns the length. */
 size_t kdu_make_answer(uint8_t out[KDU_ANSWER_MAX], const char *name);
+/* False for what is no answer: too long, without end, or with what no name has
+ * in it. */
+bool kdu_parse_answer(char out[KDU_NAME_MAX + 1], struct kdp_span transfer);
 
 #endif

@@ -205,6 +205,7 @@ def name(lab, case):
 
 @cases([("nothing", lambda t: [], "FAIL"), ("KD packets", lambda t: [PACKET], "WARN"),
         ("a name without end", lambda t: [b"NAME=" + b"x" * 500], "FAIL"),
+        ("a name without a zero", lambda t: [b"NAME=" + b"x" * 32], "FAIL"),
         ("noise", lambda t: [bytes(range(200)), b"", b"N"], "FAIL")], lambda case: case[0])
 def no_name(lab, case):
     """no answer to the question for the name"""
@@ -248,8 +249,10 @@ def cut_echo(lab):
 
 
 @cases([("nothing", silent, "nothing came back within a second", "stty raw"),
-        ("changed", lambda t: [t.replace(b"\x1f", b"\r\n"[:1])], "came back changed", "raw"),
-        ("more", lambda t: [t + b"!"], "came back changed", "raw"),
+        ("changed", lambda t: [t.replace(b"\x1f", b"\r\n"[:1])],
+         "^1040 bytes were sent, 1040 came back, 4 of them wrong", "raw"),
+        ("more", lambda t: [t + b"!"], "^1 bytes were sent, 2 came back, 1 of them wrong", "raw"),
+        ("KD packets", lambda t: [PACKET], "KD packets came", "--mode name"),
         ("less", lambda t: [t[1:]], "nothing came back", "")], lambda case: case[0])
 def bad_echo(lab, case):
     """what comes back is not what was sent"""
