@@ -134,6 +134,7 @@ struct kdl_run {
 	FILE *out;                       /* human lines; NULL: none (--json) */
 	FILE *live;                      /* the progress line; NULL: no terminal */
 	bool coloured;                   /* out */
+	bool wraps;                      /* out is a terminal */
 	struct kdl_suite *first, *suite; /* all, and the one that runs */
 	struct kdl_check *check;         /* the one that runs, or NULL */
 	const char *mode;                /* of the suite, or NULL */
@@ -173,6 +174,9 @@ int kdl_run_link(struct kdl_run *run, const char *name, const char *text, const 
 enum kdl_verdict kdl_suite_verdict(const struct kdl_suite *s);
 /* The exit code that says how all of it went. */
 int kdl_run_exit(const struct kdl_run *run);
+/* Whether --html can be written, before hours are spent on what goes there. KD_OK
+ * or KD_ERR_IO, and standard error says why. */
+int kdl_run_check_report(const struct kdl_run *run);
 /* The last lines, --json, --html. KD_OK or KD_ERR_IO, and standard error says why. */
 int kdl_run_report(struct kdl_run *run);
 

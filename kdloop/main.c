@@ -36,6 +36,8 @@ int main(int argc, char **argv)
 	}
 	catch_signals();
 	kdl_run_init(&run, &o);
+	if (kdl_run_check_report(&run))
+		return KDL_EXIT_USAGE;
 	if (o.rig)
 		kdl_rig_run(&run, &rig);
 	else

@@ -11,6 +11,8 @@
 #define BAR_WIDTH     40
 #define PROGRESS_US   100000 /* between two looks of the live line */
 #define DEFAULT_WIDTH 80
+#define MIN_WIDTH     60
+#define TEXT_AT       23 /* where what was seen begins in its line */
 
 static const char *colour_of(const struct kdl_run *run, enum kdl_verdict v)
 {
@@ -22,6 +24,14 @@ static const char *colour_of(const struct kdl_run *run, enum kdl_verdict v)
 static const char *plain(const struct kdl_run *run)
 {
 	return run->coloured ? "\033[0m" : "";
+}
+
+static int width_of(FILE *terminal)
+{
+	struct winsize size = { 0 };
+
+	return ioctl(fileno(terminal), TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col
+	                                                                      : DEFAULT_WIDTH;
 }
 
 /* ---- the live line ---------------------------------------------------- */
@@ -37,7 +47,6 @@ static void clear_live(struct kdl_run *run)
 
 void kdl_progress(struct kdl_run *run, double part, const char *format, ...)
 {
-	struct winsize size = { 0 };
 	int64_t now = kdl_now_us();
 	char text[KDL_TEXT], done[16] = "";
 	va_list args;
@@ -50,10 +59,8 @@ void kdl_progress(struct kdl_run *run, double part, const char *format, ...)
 	if (part >= 0)
 		snprintf(done, sizeof(done), "%3.0f %% ", part > 1 ? 100.0 : part * 100);
 	/* A line that wraps could not be cleared. */
-	int width = ioctl(fileno(run->live), TIOCGWINSZ, &size) == 0 && size.ws_col > 20
-	                ? size.ws_col
-	                : DEFAULT_WIDTH;
-	fprintf(run->live, "\r\033[K%s%.*s", done, width - 8, text);
+	int width = width_of(run->live);
+	fprintf(run->live, "\r\033[K%s%.*s", done, width > 20 ? width - 8 : 12, text);
 	fflush(run->live);
 	run->showing = true;
 	run->shown_us = now;
@@ -87,6 +94,29 @@ size_t kdl_count(const struct kdl_suite *s, enum kdl_verdict v)
 	return n;
 }
 
+/* The rest of a line, from column TEXT_AT on. On a terminal it goes on below
+ * itself; whoever reads a file or a pipe wants it whole. */
+static void put_text(struct kdl_run *run, const char *text, int indent)
+{
+	size_t room = 0;
+
+	if (run->wraps && width_of(run->out) >= MIN_WIDTH)
+		room = (size_t)(width_of(run->out) - TEXT_AT - indent);
+	while (room && strlen(text) > room) {
+		size_t n = room;
+
+		while (n > 0 && text[n] != ' ')
+			n--;
+		if (n == 0)
+			n = strcspn(text, " ");
+		if (!text[n])
+			break;
+		fprintf(run->out, "%.*s\n%*s", (int)n, text, TEXT_AT + indent, "");
+		text += n + 1;
+	}
+	fprintf(run->out, "%s\n", text);
+}
+
 void kdl_print_begin(struct kdl_run *run)
 {
 	const struct kdl_suite *s = run->suite;
@@ -104,7 +134,8 @@ void kdl_print_fact(struct kdl_run *run, const struct kdl_fact *f)
 	if (!run->out)
 		return;
 	clear_live(run);
-	fprintf(run->out, "      %-16s %s\n", f->name, f->text);
+	fprintf(run->out, "      %-16s ", f->name);
+	put_text(run, f->text, 0);
 }
 
 void kdl_print_check(struct kdl_run *run, const struct kdl_check *c)
@@ -112,10 +143,13 @@ void kdl_print_check(struct kdl_run *run, const struct kdl_check *c)
 	clear_live(run);
 	if (!run->out)
 		return;
-	fprintf(run->out, "%s%s%s  %-16s %s\n", colour_of(run, c->verdict),
-	        kdl_verdict_name(c->verdict), plain(run), c->name, c->what);
-	if (c->advice[0])
-		fprintf(run->out, "      %-16s -> %s\n", "", c->advice);
+	fprintf(run->out, "%s%s%s  %-16s ", colour_of(run, c->verdict),
+	        kdl_verdict_name(c->verdict), plain(run), c->name);
+	put_text(run, c->what, 0);
+	if (c->advice[0]) {
+		fprintf(run->out, "%*s-> ", TEXT_AT, "");
+		put_text(run, c->advice, 3);
+	}
 }
 
 static void print_hist(struct kdl_run *run, const struct kdl_hist *h)
@@ -194,10 +228,11 @@ void kdl_print_summary(struct kdl_run *run)
 
 		fprintf(run->out, "%s%s%s  %-16s ", colour_of(run, v), kdl_verdict_name(v),
 		        plain(run), s->name[0] ? s->name : s->link);
-		if (s->error)
-			fputs(s->error_text, run->out);
-		else
-			put_counts(run->out, s);
+		if (s->error) {
+			put_text(run, s->error_text, 0);
+			continue;
+		}
+		put_counts(run->out, s);
 		putc('\n', run->out);
 	}
 }

@@ -296,6 +296,7 @@ void kdl_run_init(struct kdl_run *run, const struct kdl_options *options)
 	run->out = options->json ? NULL : stdout;
 	run->live = isatty(STDERR_FILENO) ? stderr : NULL;
 	run->coloured = wants_colour(options);
+	run->wraps = isatty(STDOUT_FILENO);
 	/* A line is to be seen when its check ends, in a file as well. */
 	if (run->out)
 		setvbuf(run->out, NULL, _IOLBF, 0);
@@ -349,7 +350,7 @@ static int run_text(struct kdl_run *run, const char *text)
 
 	for (size_t i = 0; kdl_links[i] && i < MAX_LINKS; i++)
 		forms[i] = kdl_links[i]->form;
-	int err = kcs_parse(&parsed, forms, "kdloop", text, run->suite->error_text,
+	int err = kcs_parse(&parsed, forms, "link", text, run->suite->error_text,
 	                    sizeof(run->suite->error_text));
 	if (err)
 		return err;
@@ -411,15 +412,31 @@ int kdl_run_exit(const struct kdl_run *run)
 	return usage ? KDL_EXIT_USAGE : unopened ? KDL_EXIT_OPEN : KDL_EXIT_PASS;
 }
 
+static FILE *open_html(const struct kdl_run *run, const char *how)
+{
+	FILE *f = KD_FAULTY_ALLOC("open html", fopen(run->options->html, how));
+
+	if (!f)
+		fprintf(stderr, "kdloop: --html %s: %s\n", run->options->html, strerror(errno));
+	return f;
+}
+
+int kdl_run_check_report(const struct kdl_run *run)
+{
+	FILE *f = run->options->html ? open_html(run, "ae") : NULL;
+
+	if (f)
+		fclose(f);
+	return run->options->html && !f ? KD_ERR_IO : KD_OK;
+}
+
 static int write_html(const struct kdl_run *run)
 {
 	const char *path = run->options->html;
-	FILE *f = KD_FAULTY_ALLOC("open html", fopen(path, "we"));
+	FILE *f = open_html(run, "we");
 
-	if (!f) {
-		fprintf(stderr, "kdloop: --html %s: %s\n", path, strerror(errno));
+	if (!f)
 		return KD_ERR_IO;
-	}
 	kdl_put_html(f, run);
 	bool bad = ferror(f) != 0;
 	/* A full disk shows at close. */

@@ -138,8 +138,8 @@ def html(lab):
         page = f.read()
     check("com:port=/dev/&lt;b&gt;&amp;&quot;x" in page and "<b>" not in page, "escaped")
     p = lab.run("kdloop", "com:port=/dev/ttyNONE", "--html", "/nonexistent/x.html")
-    equal(p.status, 1, "exit code")
-    matches("/nonexistent/x.html: No such file", p.err, "the error")
+    equal((p.status, p.out), (2, ""), "exit code, and what was tried")
+    equal(p.err, "kdloop: --html /nonexistent/x.html: No such file or directory\n", "the error")
 
 
 main(needs=("kdloop",))

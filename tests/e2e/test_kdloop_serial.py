@@ -2,13 +2,16 @@
 # kdloop on serial ports: each verdict, with plugs and cables that have the
 # fault. What depends on the speed of this machine (throughput, latency of a
 # good line) is measured and not judged. SPDX-License-Identifier: MIT
+import fcntl
 import json
 import os
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from kdlib import *
@@ -286,8 +289,9 @@ def shown(lab):
 
 @test
 def on_a_terminal(lab):
-    """on a terminal: colours, and a live line that is gone when a verdict is shown"""
+    """on a terminal: colours, lines that fit, a live line that is gone when a verdict is shown"""
     master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 70, 0, 0))
     p = start_on(lab, [CABLE, "--plug", "--pace", "100", "--max-baud", "9600"],
                  ["sh", "-c", 'exec "$@" >%s 2>&1' % os.ttyname(slave), "sh", PROGRAMS["kdloop"],
                   "--lock-dir", lab.dir, PORT + ",baud=9600", "--mode", "plug", "--duration", "2"])
@@ -304,6 +308,9 @@ def on_a_terminal(lab):
     for line in text.split("\n"):
         shown = line.rstrip("\r").split("\r\033[K")[-1]
         check(" % throughput" not in shown and " % burst" not in shown, "it is cleared: %r" % line)
+        shown = re.sub("\033\\[\\d*m", "", shown)
+        check(len(shown) <= 70 or "      median" in shown, "it fits: %r" % shown)
+    matches(r"not its speeds +19200, .*\n {23}\d+, ", text.replace("\r", ""), "a line that goes on")
 
 
 main(needs=("kdloop",))
