@@ -507,9 +507,8 @@ uint32_t kdp_link_patience_ms(const struct kdp_link *l)
 	return ms < l->ack_ms ? ms : l->ack_ms;
 }
 
-static void acknowledged(struct kdp_link *l, int64_t now_ms)
+static void has_arrived(struct kdp_link *l)
 {
-	note_round_trip(l, now_ms);
 	/* From here on the host's ids are the new ones. */
 	if (l->tx_id & l->rules->id_sync)
 		l->rx_id = first_rx_id(l);
@@ -517,7 +516,19 @@ static void acknowledged(struct kdp_link *l, int64_t now_ms)
 	l->last_sync = false;
 	l->tx_id = id_after(l, l->tx_id) & ~l->rules->id_sync;
 	tx_idle(l);
+}
+
+static void acknowledged(struct kdp_link *l, int64_t now_ms)
+{
+	note_round_trip(l, now_ms);
+	has_arrived(l);
 	push_event(l, (struct kdp_event){ .kind = KDP_EV_ACKED });
+}
+
+void kdp_link_arrived(struct kdp_link *l)
+{
+	if (l->tx_state == KDP_TX_WAIT_ACK)
+		has_arrived(l);
 }
 
 static void got_ack(struct kdp_link *l, uint32_t id, int64_t now_ms)

@@ -245,6 +245,9 @@ void kdp_link_reset(struct kdp_link *l, int64_t now_ms);
  * swallows RESETs. Any id will be accepted next. An answer that comes after
  * all is KDP_EV_RESET. */
 void kdp_link_reset_cancel(struct kdp_link *l);
+/* Host: the pending packet has arrived, as the caller knows from what the target
+ * does, though its ACK is lost: no more copies, and no event. */
+void kdp_link_arrived(struct kdp_link *l);
 /* Host: asks the target for its unacknowledged packet, if it has one. For
  * carriers whose idle targets do not answer it (see idle_resend). */
 void kdp_link_ask_again(struct kdp_link *l, int64_t now_ms);

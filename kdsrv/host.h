@@ -139,6 +139,7 @@ struct kds_host {
 	unsigned release; /* enum release_phase, 0: not releasing */
 	bool release_leave;
 	unsigned release_stops; /* stops continued so far */
+	unsigned release_asks;  /* questions left: has it stopped again */
 	int64_t release_deadline_ms, release_linger_ms;
 	uint64_t release_pc, release_block;
 	uint8_t release_context[KDP_CONTEXT_AMD64_LEN];

@@ -256,6 +256,10 @@ void kds_host_resume_done(struct kds_host *h, int64_t now_ms)
 {
 	const struct kdp_api_info *info = kdp_api_info(h->req_api);
 
+	/* A target that runs swallows copies, and the next request would wait
+	 * behind them. */
+	if (h->req_phase == KDS_REQ_SENT)
+		kdp_link_arrived(kds_host_link(h));
 	if (h->req_api == KDP_REBOOT) {
 		h->expect_reboot = true;
 		kdt_expect_restart(&h->kdt, now_ms);

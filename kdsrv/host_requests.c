@@ -7,6 +7,8 @@
 /* Where datagrams are lost, a reply is asked for again after the usual time,
  * then after twice that, doubled this often. */
 #define REPLY_DOUBLINGS 6
+/* But no later: targets repeat as often by themselves. */
+#define ASK_MAX_MS 1000
 
 void kds_host_end_request(struct kds_host *h, int err, struct kdp_span reply, const char *text,
                           int64_t now_ms)
@@ -45,7 +47,7 @@ int64_t kds_host_reply_wait_ms(struct kds_host *h)
 	if (!ms)
 		return KDS_REPLY_WAIT_MS;
 	ms <<= h->req_asks < REPLY_DOUBLINGS ? h->req_asks : REPLY_DOUBLINGS;
-	return kds_host_sooner(ms, KDS_REPLY_WAIT_MS);
+	return kds_host_sooner(ms, ASK_MAX_MS);
 }
 
 void kds_host_send_request(struct kds_host *h, int64_t now_ms)
@@ -152,35 +154,65 @@ void kds_host_lost(struct kds_host *h, const char *text, int64_t now_ms)
 	kds_release_step(h, now_ms);
 }
 
-/* Acknowledged and not answered: the ids may have slipped, or the reply was
- * lost for good. A RESET mends both. */
-void kds_host_reply_overdue(struct kds_host *h, int64_t now_ms)
+/* The ids may have slipped, or the reply was lost for good. A RESET mends both. */
+static void repeat_request(struct kds_host *h, int64_t now_ms)
 {
-	if (kdp_link_patience_ms(kds_host_link(h)) && h->req_phase == KDS_REQ_ACKED &&
-	    now_ms - h->req_sent_ms < KDS_REPLY_WAIT_MS) {
-		/* The reply is lost, or not made yet. */
-		h->req_asks++;
-		kdp_link_ask_again(kds_host_link(h), now_ms);
-		h->req_deadline_ms = now_ms + kds_host_reply_wait_ms(h);
-		return;
-	}
-	if (h->req_again || !kds_host_may_repeat(h->req_api) || now_ms >= h->req_limit_ms) {
-		bool twice = h->req_again;
-
-		kds_host_fail_request(h, KD_ERR_TIMEOUT,
-		                      "the target acknowledged the request and did not answer it",
-		                      now_ms);
-		if (twice)
-			kds_host_lost(h, "the target acknowledges requests and answers none",
-			              now_ms);
-		return;
-	}
 	h->req_again = true;
+	h->req_asks = 0;
 	h->req_phase = KDS_REQ_QUEUED;
 	h->req_deadline_ms = now_ms + KDS_REPLY_WAIT_MS;
 	h->aligned = false;
 	h->repeats_due = true;
 	kdp_link_reset(kds_host_link(h), now_ms);
+}
+
+/* Where datagrams get lost, so do questions, RESETs and all that answers them:
+ * one remedy after the other, again and again until the limit. */
+static void reply_lost(struct kds_host *h, int64_t now_ms)
+{
+	if (h->req_phase == KDS_REQ_QUEUED) {
+		/* The link repeats what is in front of it. Behind a RESET, the
+		 * target's packet may have been one that we had. */
+		h->settling = false;
+		h->req_deadline_ms = now_ms + KDS_REPLY_WAIT_MS;
+	} else if (now_ms - h->req_sent_ms < KDS_REPLY_WAIT_MS ||
+	           !kds_host_may_repeat(h->req_api)) {
+		/* The reply is lost, or not made yet. */
+		h->req_asks++;
+		kdp_link_ask_again(kds_host_link(h), now_ms);
+		h->req_deadline_ms = now_ms + kds_host_reply_wait_ms(h);
+	} else {
+		repeat_request(h, now_ms);
+	}
+}
+
+static void give_up(struct kds_host *h, int64_t now_ms)
+{
+	bool twice = h->req_again;
+
+	kds_host_fail_request(h, KD_ERR_TIMEOUT,
+	                      h->req_phase == KDS_REQ_ACKED || twice
+	                          ? "the target acknowledged the request and did not answer it"
+	                          : "the target did not acknowledge the request",
+	                      now_ms);
+	if (twice)
+		kds_host_lost(h, "the target acknowledges requests and answers none", now_ms);
+}
+
+void kds_host_reply_overdue(struct kds_host *h, int64_t now_ms)
+{
+	if (h->req_phase == KDS_REQ_SENT && kds_host_is_resume_pending(h) &&
+	    kds_host_link(h)->tx_state == KDP_TX_WAIT_ACK)
+		/* It ends with its ACK, or with the link's last try. */
+		h->req_limit_ms = h->req_deadline_ms = now_ms + REPLY_LIMIT_MS;
+	else if (now_ms >= h->req_limit_ms)
+		give_up(h, now_ms);
+	else if (kdp_link_patience_ms(kds_host_link(h)))
+		reply_lost(h, now_ms);
+	else if (h->req_again || !kds_host_may_repeat(h->req_api))
+		give_up(h, now_ms);
+	else
+		repeat_request(h, now_ms);
 }
 
 static void note_reply(struct kds_host *h, const struct kdp_manipulate *m)

@@ -10,9 +10,10 @@
 #define DR7_NEUTRAL 0x400
 /* Each break-in byte too many may stop the target once more, at a clock tick or
  * two; on a serial line, behind whatever it is saying. */
-#define LINGER_MS                  250
-#define LINGER_NET_MS              50
-#define LINGER_LOSSY_MS            1000
+#define LINGER_MS     250
+#define LINGER_NET_MS 50
+/* Where datagrams are lost, so is a stop: each of so many questions brings it. */
+#define LINGER_ASKS                16
 #define STOPS_MAX                  4
 #define BREAKPOINT_WITH_STATUS_OFF 0x20 /* in KDDEBUGGER_DATA64 */
 
@@ -177,10 +178,8 @@ static int64_t linger_ms(struct kds_host *h, int64_t now_ms)
 {
 	int64_t patience_ms = kdp_link_patience_ms(kds_host_link(h));
 
-	/* The network may deliver a break-in twice, and lose the stop. */
-	if (kdp_link_is_lossy(kds_host_link(h), now_ms))
-		return LINGER_LOSSY_MS;
-	if (!h->stray_breaks)
+	/* The network may deliver a break-in twice. */
+	if (!h->stray_breaks && !kdp_link_is_lossy(kds_host_link(h), now_ms))
 		return 0;
 	return patience_ms ? kds_host_sooner(LINGER_NET_MS + patience_ms, LINGER_MS) : LINGER_MS;
 }
@@ -271,6 +270,7 @@ void kds_release_reply(struct kds_host *h, const struct kdp_manipulate *m, int64
 		break;
 	case REL_CONTINUE:
 		h->release = REL_LINGER;
+		h->release_asks = kdp_link_is_lossy(kds_host_link(h), now_ms) ? LINGER_ASKS : 0;
 		h->release_linger_ms = now_ms + linger_ms(h, now_ms);
 		break;
 	case REL_NONE:
@@ -284,13 +284,25 @@ void kds_release_reply(struct kds_host *h, const struct kdp_manipulate *m, int64
 
 /* ---- going on --------------------------------------------------------- */
 
+static void linger(struct kds_host *h, int64_t now_ms)
+{
+	if (now_ms < h->release_linger_ms)
+		return;
+	if (!h->release_asks) {
+		finish(h, KD_OK, NULL);
+		return;
+	}
+	h->release_asks--;
+	kdp_link_ask_again(kds_host_link(h), now_ms);
+	h->release_linger_ms = now_ms + (h->release_asks ? LINGER_NET_MS : linger_ms(h, now_ms));
+}
+
 static void running_release(struct kds_host *h, int64_t now_ms)
 {
 	if (h->stop_unread)
 		return;
 	if (h->release == REL_LINGER) {
-		if (now_ms >= h->release_linger_ms)
-			finish(h, KD_OK, NULL);
+		linger(h, now_ms);
 	} else if (h->breakpoint_count) {
 		if (!h->want_break)
 			kds_host_start_break(h, now_ms);

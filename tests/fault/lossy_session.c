@@ -42,7 +42,7 @@ enum {
 	PRINTS = 3,
 	POKE_MS = 200, /* or a boot may be over before a host has its key */
 	TICK_US = 10000,
-	SLICE_INSNS = 2000,
+	SLICE_INSNS = 50,
 	RELEASE_MS = 60000,
 	LAST_US = 600 * 1000000, /* a session that hangs */
 };
@@ -65,14 +65,17 @@ enum phase {
 	BREAK_IN,
 	REBOOT,
 	BREAK_AGAIN,
+	READ_AGAIN,
 	RELEASE,
 	LET_GO, /* the target must run */
 	PHASES
 };
 
-static const char *const phase_names[] = { "attach",   "read",    "context",      "context",
-	                                   "continue", "prints",  "break in",     "reboot",
-	                                   "break in", "release", "let it run on" };
+static const char *const phase_names[] = {
+	"attach",  "read",         "context", "context",  "continue",
+	"prints",  "break in",     "reboot",  "break in", "read after the reboot",
+	"release", "let it run on"
+};
 
 struct world {
 	const struct path *path;
@@ -321,6 +324,10 @@ static void begin(struct world *w, enum phase phase)
 		w->left = READS;
 		ask_read(w);
 		break;
+	case READ_AGAIN:
+		w->left = 1;
+		ask_read(w);
+		break;
 	case GET_CONTEXT:
 		ask(w, (struct kdp_manipulate){ .api = KDP_GET_CONTEXT });
 		break;
@@ -393,12 +400,12 @@ static void got_reply(struct world *w, const struct kds_host_event *ev)
 		FAIL(w, "%s: a reply without sense", phase_names[w->phase]);
 		return;
 	}
-	if (w->phase == READ) {
+	if (w->phase == READ || w->phase == READ_AGAIN) {
 		check_memory(w, &m);
 		if (--w->left)
 			ask_read(w);
 		else
-			begin(w, GET_CONTEXT);
+			begin(w, w->phase == READ ? GET_CONTEXT : RELEASE);
 	} else if (w->phase == GET_CONTEXT) {
 		step_over(w, &m);
 	} else if (w->phase == SET_CONTEXT) {
@@ -415,7 +422,7 @@ static void got_stop(struct world *w)
 	else if (w->phase == BREAK_IN)
 		begin(w, REBOOT);
 	else if (w->phase == BREAK_AGAIN)
-		begin(w, RELEASE);
+		begin(w, READ_AGAIN);
 	else if (w->phase == PRINT)
 		/* A break-in too many: go on from it. */
 		begin(w, GET_CONTEXT);

@@ -673,6 +673,48 @@ static void no_reply_ever(void **state)
 	free(r);
 }
 
+/* As over KDNET: patience by round trips. */
+static struct rig *rig_stopped_on_a_quick_link(void)
+{
+	static struct kdp_link_rules quick;
+	struct rig *r = rig_stopped();
+
+	quick = kdp_rules_com;
+	quick.host_ack_min_ms = 5;
+	r->h.kdt.link.rules = &quick;
+	return r;
+}
+
+static void reply_lost_again_and_again_is_fetched_again(void **state)
+{
+	struct rig *r = rig_stopped_on_a_quick_link();
+
+	(void)state;
+	r->mute_count = 3;
+	request(r, KDP_READ_VIRTUAL_MEMORY);
+	advance(r, 20000);
+	assert_int_equal(r->api_count, 4);
+	assert_int_equal(count(r, KDS_EV_REPLY), 1);
+	assert_int_equal(r->last_reply_len, 56 + 16);
+	assert_int_equal(count(r, KDS_EV_LOST), 0);
+	free(r);
+}
+
+static void no_reply_ever_on_a_quick_link(void **state)
+{
+	struct rig *r = rig_stopped_on_a_quick_link();
+
+	(void)state;
+	r->mute_count = 100;
+	request(r, KDP_READ_VIRTUAL_MEMORY);
+	advance(r, 29000);
+	assert_int_equal(count(r, KDS_EV_REPLY), 0);
+	advance(r, 2000);
+	assert_int_equal(count(r, KDS_EV_REPLY), 1);
+	assert_int_equal(count(r, KDS_EV_LOST), 1);
+	free(r);
+}
+
 static void write_to_io_is_never_repeated(void **state)
 {
 	struct rig *r = rig_stopped();
@@ -731,10 +773,12 @@ static void stop_proves_its_continue(void **state)
 	assert_int_equal(count(r, KDS_EV_RUNNING), 1);
 	assert_int_equal(count(r, KDS_EV_STOPPED), 2);
 	assert_int_equal(r->h.state, KDS_STOPPED);
+	/* And no copy of the continue is in front of the next request. */
 	request(r, KDP_GET_VERSION);
-	advance(r, 2000);
+	settle(r);
 	assert_int_equal(r->seen[r->seen_count - 1].kind, KDS_EV_REPLY);
 	assert_int_equal(r->seen[r->seen_count - 1].err, KD_OK);
+	assert_int_equal(r->h.kdt.link.stats.tx_repeat, 0);
 	free(r);
 }
 
@@ -978,6 +1022,25 @@ static void release_waits_shorter_where_answers_are_quick(void **state)
 	free(r);
 }
 
+static void release_asks_for_a_stop_that_may_be_lost(void **state)
+{
+	struct rig *r = rig_stopped_on_a_quick_link();
+	const struct kdp_link *l = &r->h.kdt.link;
+
+	(void)state;
+	kdp_link_note_loss(&r->h.kdt.link, r->now_ms);
+	kds_host_release(&r->h, false, 3000, r->now_ms);
+	settle(r);
+	assert_false(r->stopped);
+	r->deaf = true;
+	advance(r, 500);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 0);
+	advance(r, 1500);
+	assert_int_equal(count(r, KDS_EV_RELEASED), 1);
+	assert_true(l->stats.tx_resend >= 16);
+	free(r);
+}
+
 static void release_takes_breakpoints_out(void **state)
 {
 	struct rig *r = rig_stopped();
@@ -1193,6 +1256,8 @@ int main(void)
 		cmocka_unit_test(release_waits_for_a_stop_with_unknown_ids),
 		cmocka_unit_test(nobody_there),
 		cmocka_unit_test(reply_lost_is_fetched_again),
+		cmocka_unit_test(reply_lost_again_and_again_is_fetched_again),
+		cmocka_unit_test(no_reply_ever_on_a_quick_link),
 		cmocka_unit_test(no_reply_ever),
 		cmocka_unit_test(write_to_io_is_never_repeated),
 		cmocka_unit_test(silence_is_loss_and_it_comes_back),
@@ -1210,6 +1275,7 @@ int main(void)
 		cmocka_unit_test(release_steps_over_a_hard_breakpoint),
 		cmocka_unit_test(release_waits_for_a_stray_break),
 		cmocka_unit_test(release_waits_shorter_where_answers_are_quick),
+		cmocka_unit_test(release_asks_for_a_stop_that_may_be_lost),
 		cmocka_unit_test(release_takes_breakpoints_out),
 		cmocka_unit_test(release_leaves_a_bugcheck),
 		cmocka_unit_test(release_is_not_fooled_by_a_register),

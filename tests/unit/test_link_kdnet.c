@@ -485,6 +485,27 @@ static void test_patience_after_losses(void **state)
 	assert_true(kdp_link_patience_ms(&l) <= 10);
 }
 
+static void test_arrived_without_ack(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	ask("on");
+	sends(REQ, HOST0, "on");
+	kdp_link_arrived(&l);
+	assert_true(kdp_link_can_send(&l));
+	no_event();
+	now += 10000;
+	kdp_link_tick(&l, now);
+	no_event();
+	ask("next");
+	sends(REQ, HOST0 + 2, "next");
+	/* An ACK that is late after all. */
+	feed(KDP_ACKNOWLEDGE, HOST0, "");
+	no_event();
+	feed(KDP_ACKNOWLEDGE, HOST0 + 2, "");
+	event(KDP_EV_ACKED);
+}
+
 static void test_patience_doubles(void **state)
 {
 	int64_t wait = 0;
@@ -733,6 +754,7 @@ int main(void)
 		cmocka_unit_test(test_patience_follows_round_trips),
 		cmocka_unit_test(test_round_trips_of_the_carrier),
 		cmocka_unit_test(test_patience_after_losses),
+		cmocka_unit_test(test_arrived_without_ack),
 		cmocka_unit_test(test_patience_doubles),
 		cmocka_unit_test(test_no_asking),
 		cmocka_unit_test(test_asking_where_packets_get_lost),
