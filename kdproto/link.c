@@ -568,10 +568,14 @@ static void host_got_reset(struct kdp_link *l, uint32_t id, int64_t now_ms)
 	 * the target repeats after it is a copy of what came after the first. */
 	if (!answered && now_ms - l->reset_sent_ms < RESET_LATE * (int64_t)l->rules->reset_ms)
 		return;
+	l->reset_open = false;
+	/* A late answer, and the target has talked since. What is pending left
+	 * behind the RESET, under the id that it announced. */
+	if (answered && l->rules->reset_announces && l->tx_state == KDP_TX_WAIT_ACK && !l->rx_any)
+		return;
 	tx_idle(l);
 	ids_reset(l, id);
 	l->rx_any = false;
-	l->reset_open = false;
 	if (!answered) {
 		push_control(l, KDP_RESET, reset_id(l));
 		l->reset_sent_ms = now_ms;

@@ -287,6 +287,29 @@ static void test_copies_after_reset(void **state)
 	acks(0x12);
 }
 
+static void test_late_answer_drops_nothing(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	kdp_link_reset(&l, now);
+	sends(KDP_RESET, HOST0, "");
+	kdp_link_reset_cancel(&l);
+	feed(STOP, 0x10, "stop");
+	delivers(STOP, "stop");
+	acks(0x10);
+	ask("on");
+	sends(REQ, HOST0, "on");
+	feed(KDP_RESET, 0x10, "");
+	no_event();
+	feed(KDP_RESEND, 0, "");
+	sends(REQ, HOST0, "on");
+	feed(KDP_ACKNOWLEDGE, HOST0, "");
+	event(KDP_EV_ACKED);
+	feed(STOP, 0x12, "next stop");
+	delivers(STOP, "next stop");
+	acks(0x12);
+}
+
 static void test_another_boot(void **state)
 {
 	(void)state;
@@ -746,6 +769,7 @@ int main(void)
 		cmocka_unit_test(test_back),
 		cmocka_unit_test(test_reset_drops_the_request),
 		cmocka_unit_test(test_copies_after_reset),
+		cmocka_unit_test(test_late_answer_drops_nothing),
 		cmocka_unit_test(test_another_boot),
 		cmocka_unit_test(test_ack_ids_are_exact),
 		cmocka_unit_test(test_reply_instead_of_ack),
