@@ -357,8 +357,10 @@ static bool usb_finish_job(struct kdd_usb_state *u, int64_t now_ms)
 
 void kdd_usb_say_none(struct kdd_usb_state *u)
 {
-	kdd_fail(&u->base, KD_ERR_NOT_FOUND, "no USB debug device%s%s: looking for one",
-	         u->path ? " at " : "", u->path ? u->path : "");
+	/* The first id is the usual one. Devices of the other kind are none for us. */
+	kdd_fail(&u->base, KD_ERR_NOT_FOUND, "no USB debug device %04x:%04x%s%s: looking for one",
+	         u->ids[0].vendor, u->ids[0].product, u->path ? " at " : "",
+	         u->path ? u->path : "");
 }
 
 static void usb_look(struct kdd_usb_state *u, int64_t now_ms)

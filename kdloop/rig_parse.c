@@ -204,6 +204,9 @@ static bool is_same_port(const char *a, const char *b)
 {
 	struct stat sa, sb;
 
+	/* No path, and a target's name is one in any case of letters. */
+	if (a[0] != '/' && b[0] != '/')
+		return kcs_same_name(a, b);
 	return strcmp(a, b) == 0 ||
 	       (stat(a, &sa) == 0 && stat(b, &sb) == 0 && S_ISCHR(sa.st_mode) &&
 	        S_ISCHR(sb.st_mode) && sa.st_rdev == sb.st_rdev);

@@ -17,9 +17,8 @@
 #define RESETS_MAX   1000000
 #define COM_MAX      256
 
-static const char no_1394[] = "IEEE 1394 is not served; debug over com: (serial, pipe or ipport)";
-static const char no_exdi[] =
-    "EXDI probes are not served; debug over com: (serial, pipe or ipport)";
+static const char no_1394[] = "IEEE 1394 is not served; debug over com:, net: or usb:";
+static const char no_exdi[] = "EXDI probes are not served; debug over com:, net: or usb:";
 static const char no_modem[] =
     "modems are not served; use com:port=DEVICE,baud=N, or com:ipport=N,port=HOST";
 

@@ -122,6 +122,8 @@ static const struct {
 	{ "[a]]\n", "[a]]: a target's name" },
 	{ NET "[b]\ntrans = net:port=50001,target=x\n",
 	  "lab.conf:3: [b]: net:port=50001 is the port of [a], too (line 1)" },
+	{ "[a]\ntrans = usb:targetname=RACK\n[b]\ntrans = usb:targetname=rack\n",
+	  "lab.conf:3: [b]: usb:targetname=rack is the port of [a], too (line 1)" },
 	{ NET "serial = \033[2J\n", "lab.conf:3: a control character" },
 };
 
