@@ -286,7 +286,7 @@ def usage(lab):
             (("-k", "com:pipe,ipport=3,port=h"), "ipport"),
             (("-k", "net:port=50000,key=1.2.3"), "3 words"), (("-k", "net:key=1.2.3.4"), "port="),
             (("-k", "net:port=50000,key=@/nowhere"), "/nowhere"),
-            (("-k", "usb:targetname=a"), "usb"), (("-k", "com:" + "x" * 2000), "")):
+            (("-k", "usb:targetname=a.b"), "a.b"), (("-k", "com:" + "x" * 2000), "")):
         kd = lab.run("kd", *args)
         equal(kd.status, 2, "kd %r: %s" % (args, kd.err))
         matches(re.escape(text_wanted), kd.err, "kd %r" % (args,))

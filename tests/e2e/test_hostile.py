@@ -18,8 +18,8 @@ COMMANDS = ("vertarget; lmf; r; k; db nt L20; bp nt+1100; g; r; t; .sleep 50; .b
 
 def kinds():
     out = subprocess.run([PROGRAMS["kdtarget"], "--help"], capture_output=True, text=True).stdout
-    # Those of KDNET are no matter of a serial line.
-    found = re.findall(r"(?m)^ {6}(\S+) +(?!KDNET:)\w", out[out.index("--hostile KIND"):])
+    # Those of KDNET and of USB are no matter of a serial line.
+    found = re.findall(r"(?m)^ {6}(\S+) +(?!KDNET:|USB:)\w", out[out.index("--hostile KIND"):])
     check(len(found) > 10, "kinds of hostile targets: %s" % found)
     return found
 
