@@ -258,7 +258,9 @@ static void put_suite(FILE *out, const struct kdl_suite *s)
 			put_hist(out, &s->hists[i]);
 	for (size_t i = 0; i < s->series_count; i++)
 		put_series(out, &s->series[i]);
-	fputs("<h3>Seen</h3>\n<table>\n", out);
+	if (s->fact_count)
+		fputs("<h3>Seen</h3>\n", out);
+	fputs("<table>\n", out);
 	for (size_t i = 0; i < s->fact_count; i++) {
 		fputs("<tr>", out);
 		put_cell(out, "td class=\"n\"", s->facts[i].name);

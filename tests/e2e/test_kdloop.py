@@ -132,11 +132,13 @@ def html(lab):
         page = f.read()
     check(page.startswith("<!DOCTYPE html>") and page.endswith("</html>\n"), "a whole page")
     check("http" not in page and "<script" not in page, "it loads nothing")
+    check("Seen</h3>" in page, "what was seen")
     p = lab.run("kdloop", 'com:port=/dev/<b>&"x', "--html", path)
     equal(p.status, 3, "exit code")
     with open(path) as f:
         page = f.read()
     check("com:port=/dev/&lt;b&gt;&amp;&quot;x" in page and "<b>" not in page, "escaped")
+    check("Seen" not in page, "nothing was")
     p = lab.run("kdloop", "com:port=/dev/ttyNONE", "--html", "/nonexistent/x.html")
     equal((p.status, p.out), (2, ""), "exit code, and what was tried")
     equal(p.err, "kdloop: --html /nonexistent/x.html: No such file or directory\n", "the error")
