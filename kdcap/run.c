@@ -178,6 +178,11 @@ static void end_progress(struct run *r)
 static int at_end(struct run *r, int status, const char *error)
 {
 	end_progress(r);
+	if (status == 0 && !r->frames)
+		fprintf(stderr,
+		        "kdcap: %s: no packets in it. What crosses USB cables is recorded beside "
+		        "it, in a file with .usb in its name\n",
+		        r->o->read);
 	if (status == 0)
 		return KCAP_EXIT_OK;
 	fflush(stdout);

@@ -432,6 +432,15 @@ def cut_short(lab):
     equal((p.status, len(objects(p.out))), (3, len(vectors()) - 1), "pcapng")
 
 
+@test
+def no_packets(lab):
+    """a recording without a packet: where those of USB cables are is told"""
+    path = save(lab, "none", pcap([]))
+    p = lab.run("kdcap", "-r", path)
+    equal((p.status, p.out), (0, ""), "exit status and output")
+    matches("none: no packets in it.*USB.*a file with .usb in its name", p.err, "stderr")
+
+
 @cases([("empty", b"", "empty"), ("text", b"not a capture, just text\n" * 9, "not a capture file"),
         ("link", None, "link type 105"), ("missing", None, "No such file"),
         ("directory", None, "a directory"), ("unreadable", None, "Permission denied")],
