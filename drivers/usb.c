@@ -251,7 +251,9 @@ static size_t usb_pollfds(struct kdd *d, bool want_send, struct pollfd *fds, siz
 static int usb_timeout_ms(struct kdd *d)
 {
 	struct kdd_usb_state *u = usb_of(d);
-	int64_t left_ms = u->due_ms == USB_FOREVER ? INT32_MAX : u->due_ms - kdd_usb_clock_ms();
+	int64_t out_due_ms = kdd_usb_pipe_due_ms(&u->pipe);
+	int64_t due_ms = out_due_ms < u->due_ms ? out_due_ms : u->due_ms;
+	int64_t left_ms = due_ms == USB_FOREVER ? INT32_MAX : due_ms - kdd_usb_clock_ms();
 	struct timeval next;
 
 	/* No descriptor tells of what has ended already. */

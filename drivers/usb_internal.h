@@ -81,6 +81,10 @@ bool kdd_usb_job_wait(struct kdd_usb_job *job, int timeout_ms);
  * closes handle, device and context, and frees the job. */
 void kdd_usb_job_abandon(struct kdd_usb_job *job);
 
+/* ---- usb_life.c ------------------------------------------------------- */
+
+int64_t kdd_usb_clock_ms(void);
+
 /* ---- usb_pipe.c: the transfers on the two endpoints -------------------- */
 
 #define USB_IN_COUNT   4
@@ -99,8 +103,14 @@ struct kdd_usb_in {
 };
 
 struct kdd_usb_out {
+	struct kdd_usb_pipe *pipe;
+	struct libusb_transfer *transfer;
+	uint64_t number;
 	size_t len, at; /* at: moved */
 	unsigned tries; /* that failed */
+	bool flying;
+	bool late;        /* cancelled because its time is up */
+	bool taken, lost; /* over; else it is sent, perhaps again */
 	uint8_t buf[USB_BUFFER_LEN];
 };
 
@@ -129,9 +139,8 @@ struct kdd_usb_pipe {
 	unsigned n_idle, n_filled;
 	struct kdd_usb_out *out; /* USB_OUT_COUNT of them, a ring */
 	unsigned first_out, n_out;
-	struct libusb_transfer *out_transfer;
-	uint64_t out_number;
-	bool out_flying;
+	unsigned n_out_flying;
+	int64_t out_due_ms; /* while any flies: when the first of them is late */
 	uint64_t last_number;
 
 	bool paused;
@@ -155,6 +164,10 @@ void kdd_usb_pipe_start(struct kdd_usb_pipe *p, const struct kdd_usb_job *attach
 void kdd_usb_pipe_resume(struct kdd_usb_pipe *p);
 /* Pauses and cancels; the callbacks come while libusb handles events. */
 void kdd_usb_pipe_cancel(struct kdd_usb_pipe *p);
+/* When expire has something to do, INT64_MAX: not now. */
+int64_t kdd_usb_pipe_due_ms(const struct kdd_usb_pipe *p);
+/* Gives up what the device has not taken for USB_OUT_MS. */
+void kdd_usb_pipe_expire(struct kdd_usb_pipe *p, int64_t now_ms);
 /* Transfers that libusb has. */
 unsigned kdd_usb_pipe_flying(const struct kdd_usb_pipe *p);
 /* Ends with a device: what was received and not fetched, queued and not sent, is

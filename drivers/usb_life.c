@@ -438,6 +438,7 @@ static void usb_pump(struct kdd_usb_state *u)
 void kdd_usb_live(struct kdd_usb_state *u)
 {
 	usb_pump(u);
+	kdd_usb_pipe_expire(&u->pipe, kdd_usb_clock_ms());
 	while (usb_step(u, kdd_usb_clock_ms()))
 		;
 }

@@ -29,7 +29,7 @@ static int errno_of(enum libusb_transfer_status status)
 	case LIBUSB_TRANSFER_OVERFLOW:
 		return -EOVERFLOW;
 	case LIBUSB_TRANSFER_CANCELLED:
-	case LIBUSB_TRANSFER_TIMED_OUT: /* libusb cancels it then */
+	case LIBUSB_TRANSFER_TIMED_OUT:
 		return -ENOENT;
 	case LIBUSB_TRANSFER_ERROR:
 		break;
@@ -101,9 +101,7 @@ static bool take_status(struct kdd_usb_pipe *p, enum libusb_transfer_status stat
 	case LIBUSB_TRANSFER_OVERFLOW:
 		p->counts.overflows++;
 		break;
-	case LIBUSB_TRANSFER_TIMED_OUT:
-		p->counts.timeouts++;
-		break;
+	case LIBUSB_TRANSFER_TIMED_OUT: /* none has a time-out of libusb's */
 	case LIBUSB_TRANSFER_CANCELLED:
 		break;
 	}
@@ -166,62 +164,158 @@ ssize_t kdd_usb_pipe_recv(struct kdd_usb_pipe *p, uint8_t *buf, size_t cap)
 	return got;
 }
 
-/* ---- OUT: one transfer at a time, so that the order and what was moved are known */
+/* ---- OUT --------------------------------------------------------------- */
 
-static void pop_out(struct kdd_usb_pipe *p)
+/* Transfers go out in order, and what was moved of each is known. One that is a
+ * single short packet is taken whole or not at all, so the next may fly behind
+ * it, as requests do behind ACKs. Of a longer one the device might take a part,
+ * and what flies behind it for the rest: nothing does. */
+
+static struct kdd_usb_out *nth_out(struct kdd_usb_pipe *p, unsigned i)
 {
-	p->first_out = (p->first_out + 1) % USB_OUT_COUNT;
-	p->n_out--;
+	return &p->out[(p->first_out + i) % USB_OUT_COUNT];
 }
 
-/* The first one did not go through. */
-static void fail_out(struct kdd_usb_pipe *p, enum libusb_transfer_status status)
+static bool lets_others_follow(const struct kdd_usb_pipe *p, const struct kdd_usb_out *out)
 {
-	struct kdd_usb_out *out = &p->out[p->first_out];
+	return out->len < p->match.packet;
+}
 
+/* Whether one that was put in later than the first was taken. */
+static bool first_was_passed(struct kdd_usb_pipe *p)
+{
+	for (unsigned i = 1; i < p->n_out; i++)
+		if (nth_out(p, i)->taken)
+			return true;
+	return false;
+}
+
+/* One that failed while a later one was taken is lost: it must not follow that. */
+static void pop_out(struct kdd_usb_pipe *p)
+{
+	while (p->n_out > 0) {
+		struct kdd_usb_out *out = nth_out(p, 0);
+
+		if (out->flying || !(out->taken || out->lost || first_was_passed(p)))
+			return;
+		p->first_out = (p->first_out + 1) % USB_OUT_COUNT;
+		p->n_out--;
+	}
+}
+
+/* What flies behind one that failed comes back, to be sent again behind it. */
+static void cancel_out(struct kdd_usb_pipe *p)
+{
+	for (unsigned i = 0; i < p->n_out; i++)
+		if (nth_out(p, i)->flying)
+			libusb_cancel_transfer(nth_out(p, i)->transfer);
+}
+
+/* One that was cancelled may have been on its way back. */
+static bool went_through(const struct libusb_transfer *t)
+{
+	if (t->actual_length != t->length)
+		return false;
+	if (t->status == LIBUSB_TRANSFER_COMPLETED)
+		return true;
+	return t->status == LIBUSB_TRANSFER_CANCELLED && t->length > 0 &&
+	       !(t->flags & LIBUSB_TRANSFER_ADD_ZERO_PACKET);
+}
+
+static void fail_out(struct kdd_usb_pipe *p, struct kdd_usb_out *out)
+{
 	if (out->at > 0) {
 		/* The device has the beginning and would take what comes next for
 		 * the rest. */
 		p->broken = "it took a part of a transfer";
 		p->paused = true;
-	} else if (status != LIBUSB_TRANSFER_TIMED_OUT && out->tries++ < OUT_TRIES) {
-		return;
+		out->lost = true;
+	} else if (out->late || out->tries++ == OUT_TRIES) {
+		out->lost = true;
+	} else {
+		cancel_out(p);
 	}
-	pop_out(p);
 }
 
 static void LIBUSB_CALL on_out(struct libusb_transfer *t)
 {
-	struct kdd_usb_pipe *p = t->user_data;
-	struct kdd_usb_out *out = &p->out[p->first_out];
+	struct kdd_usb_out *out = t->user_data;
+	struct kdd_usb_pipe *p = out->pipe;
 
-	trace(p, t, p->out_number, true);
-	p->out_flying = false;
+	trace(p, t, out->number, true);
+	out->flying = false;
+	p->n_out_flying--;
+	p->out_due_ms = kdd_usb_clock_ms() + USB_OUT_MS;
 	out->at += (size_t)t->actual_length;
-	if (!take_status(p, t->status, &p->stalled_out) || t->actual_length != t->length) {
-		fail_out(p, t->status);
+	take_status(p, t->status, &p->stalled_out);
+	if (!went_through(t)) {
+		out->late = out->late && t->status == LIBUSB_TRANSFER_CANCELLED;
+		p->counts.timeouts += out->late;
+		fail_out(p, out);
 	} else if (out->at == out->len) {
 		p->counts.sent++;
-		pop_out(p);
+		out->taken = true;
 	}
+	pop_out(p);
 	kdd_usb_pipe_resume(p);
 }
 
-static void submit_out(struct kdd_usb_pipe *p)
+/* Submits what is left of it, or a chunk. */
+static bool submit_one_out(struct kdd_usb_pipe *p, struct kdd_usb_out *out)
 {
-	if (p->paused || p->out_flying || p->n_out == 0)
-		return;
-	struct kdd_usb_out *out = &p->out[p->first_out];
 	size_t n = out->len - out->at;
 	bool last = n <= p->chunk;
 
 	if (!last)
 		n = p->chunk;
-	libusb_fill_bulk_transfer(p->out_transfer, p->handle, p->match.out, out->buf + out->at,
-	                          (int)n, on_out, p, USB_OUT_MS);
+	libusb_fill_bulk_transfer(out->transfer, p->handle, p->match.out, out->buf + out->at,
+	                          (int)n, on_out, out, 0);
 	bool zlp = last && !p->no_zlp && n > 0 && n % p->match.packet == 0;
-	p->out_transfer->flags = zlp ? LIBUSB_TRANSFER_ADD_ZERO_PACKET : 0;
-	p->out_flying = submit(p, p->out_transfer, &p->out_number);
+	out->transfer->flags = zlp ? LIBUSB_TRANSFER_ADD_ZERO_PACKET : 0;
+	out->flying = submit(p, out->transfer, &out->number);
+	if (out->flying && p->n_out_flying++ == 0)
+		p->out_due_ms = kdd_usb_clock_ms() + USB_OUT_MS;
+	return out->flying;
+}
+
+static void submit_out(struct kdd_usb_pipe *p)
+{
+	unsigned flying = p->n_out_flying;
+
+	for (unsigned i = 0; i < p->n_out && !p->paused; i++) {
+		struct kdd_usb_out *out = nth_out(p, i);
+
+		if (out->flying) {
+			flying--;
+		} else if (!out->taken && !out->lost) {
+			/* None that was put in later may be on its way. */
+			if (flying > 0 || !submit_one_out(p, out))
+				return;
+		}
+		if (!lets_others_follow(p, out))
+			return;
+	}
+}
+
+int64_t kdd_usb_pipe_due_ms(const struct kdd_usb_pipe *p)
+{
+	return p->n_out_flying > 0 ? p->out_due_ms : INT64_MAX;
+}
+
+void kdd_usb_pipe_expire(struct kdd_usb_pipe *p, int64_t now_ms)
+{
+	if (now_ms < kdd_usb_pipe_due_ms(p))
+		return;
+	p->out_due_ms = now_ms + USB_OUT_MS;
+	for (unsigned i = 0; i < p->n_out; i++) {
+		struct kdd_usb_out *out = nth_out(p, i);
+
+		if (!out->flying)
+			continue;
+		out->late = true;
+		libusb_cancel_transfer(out->transfer);
+		return;
+	}
 }
 
 ssize_t kdd_usb_pipe_send(struct kdd_usb_pipe *p, const uint8_t *buf, size_t len)
@@ -230,11 +324,12 @@ ssize_t kdd_usb_pipe_send(struct kdd_usb_pipe *p, const uint8_t *buf, size_t len
 		return 0;
 	if (len > USB_BUFFER_LEN)
 		return KD_ERR_TOO_BIG;
-	struct kdd_usb_out *out = &p->out[(p->first_out + p->n_out++) % USB_OUT_COUNT];
+	struct kdd_usb_out *out = nth_out(p, p->n_out++);
 	memcpy(out->buf, buf, len);
 	out->len = len;
 	out->at = 0;
 	out->tries = 0;
+	out->late = out->taken = out->lost = false;
 	submit_out(p);
 	return (ssize_t)len;
 }
@@ -252,6 +347,8 @@ bool kdd_usb_pipe_init(struct kdd_usb_pipe *p)
 		p->in[i].pipe = p;
 		p->idle[p->n_idle++] = &p->in[i];
 	}
+	for (unsigned i = 0; i < USB_OUT_COUNT; i++)
+		p->out[i].pipe = p;
 	return true;
 }
 
@@ -263,8 +360,10 @@ static void free_transfers(struct kdd_usb_pipe *p)
 		libusb_free_transfer(p->in[i].transfer);
 		p->in[i].transfer = NULL;
 	}
-	libusb_free_transfer(p->out_transfer);
-	p->out_transfer = NULL;
+	for (unsigned i = 0; p->out && i < USB_OUT_COUNT; i++) {
+		libusb_free_transfer(p->out[i].transfer);
+		p->out[i].transfer = NULL;
+	}
 }
 
 static bool make_transfers(struct kdd_usb_pipe *p)
@@ -275,8 +374,11 @@ static bool make_transfers(struct kdd_usb_pipe *p)
 		p->in[i].transfer = KD_FAULTY_ALLOC("usb in transfer", libusb_alloc_transfer(0));
 		ok = ok && p->in[i].transfer;
 	}
-	p->out_transfer = KD_FAULTY_ALLOC("usb out transfer", libusb_alloc_transfer(0));
-	return ok && p->out_transfer;
+	for (unsigned i = 0; i < USB_OUT_COUNT; i++) {
+		p->out[i].transfer = KD_FAULTY_ALLOC("usb out transfer", libusb_alloc_transfer(0));
+		ok = ok && p->out[i].transfer;
+	}
+	return ok;
 }
 
 void kdd_usb_pipe_finish(struct kdd_usb_pipe *p)
@@ -290,7 +392,6 @@ void kdd_usb_pipe_abandon(struct kdd_usb_pipe *p)
 {
 	p->in = NULL;
 	p->out = NULL;
-	p->out_transfer = NULL;
 }
 
 void kdd_usb_pipe_start(struct kdd_usb_pipe *p, const struct kdd_usb_job *attached)
@@ -317,7 +418,7 @@ void kdd_usb_pipe_resume(struct kdd_usb_pipe *p)
 
 unsigned kdd_usb_pipe_flying(const struct kdd_usb_pipe *p)
 {
-	return USB_IN_COUNT - p->n_idle - p->n_filled + p->out_flying;
+	return USB_IN_COUNT - p->n_idle - p->n_filled + p->n_out_flying;
 }
 
 void kdd_usb_pipe_cancel(struct kdd_usb_pipe *p)
@@ -326,8 +427,7 @@ void kdd_usb_pipe_cancel(struct kdd_usb_pipe *p)
 	for (unsigned i = 0; i < USB_IN_COUNT; i++)
 		if (p->in[i].flying)
 			libusb_cancel_transfer(p->in[i].transfer);
-	if (p->out_flying)
-		libusb_cancel_transfer(p->out_transfer);
+	cancel_out(p);
 }
 
 void kdd_usb_pipe_drop(struct kdd_usb_pipe *p)

@@ -105,7 +105,6 @@ bool kdd_usb_is_wanted(const struct kdd_usb_state *u, struct libusb_device *devi
 
 /* ---- usb_life.c ------------------------------------------------------- */
 
-int64_t kdd_usb_clock_ms(void);
 void kdd_usb_set_phase(struct kdd_usb_state *u, enum kdd_usb_phase phase, int64_t due_ms);
 bool kdd_usb_is_up(const struct kdd_usb_state *u);
 /* Handles libusb's events and does all that is due. */

@@ -242,6 +242,18 @@ static void must_say(struct kdd *d, const char *text)
 		fail_msg("no \"%s\" in \"%s\"", text, line);
 }
 
+static void until_says(struct kdd *d, const char *text)
+{
+	int64_t until_ms = now_ms() + LONG_MS;
+	char line[512];
+
+	do {
+		assert_true(now_ms() < until_ms);
+		turn(d);
+		d->ops->describe(d, line, sizeof(line));
+	} while (!strstr(line, text));
+}
+
 /* ---- a good device ------------------------------------------------------ */
 
 static int plug_first(void **state)
@@ -487,19 +499,102 @@ static void an_overflow_is_dropped(void **state)
 static void a_deaf_target_loses_a_transfer(void **state)
 {
 	struct kdd *d = open_at(NULL);
-	int64_t until_ms = now_ms() + LONG_MS;
-	char line[512];
 
 	(void)state;
 	must_work(d, 1);
 	tell(1, "deaf");
 	must_send(d, 16, 0);
-	do {
+	until_says(d, "1 not taken in time");
+	assert_int_equal(d->ops->status(d), KDD_UP);
+	tell(1, "hear");
+	must_work(d, 1);
+	kdd_close(d);
+}
+
+static void until_writing(struct kdd *d, unsigned count)
+{
+	int64_t until_ms = now_ms() + LONG_MS;
+
+	while (status_of(1, "writing") != count) {
 		assert_true(now_ms() < until_ms);
 		turn(d);
-		d->ops->describe(d, line, sizeof(line));
-	} while (!strstr(line, "1 not taken in time"));
-	assert_int_equal(d->ops->status(d), KDD_UP);
+	}
+}
+
+/* While the device takes nothing, so that all wait in it. */
+static void send_while_deaf(struct kdd *d, unsigned count)
+{
+	tell(1, "deaf");
+	for (unsigned i = 0; i < count; i++)
+		must_send(d, 16, i);
+	until_writing(d, count);
+}
+
+static void only_short_ones_are_followed(void **state)
+{
+	static const size_t sizes[] = { 16, 1023, 1024, 16 };
+	struct kdd *d = open_at(NULL);
+
+	(void)state;
+	must_work(d, 1);
+	tell(1, "deaf");
+	for (unsigned i = 0; i < 4; i++)
+		must_send(d, sizes[i], i);
+	until_writing(d, 3);
+	for (unsigned i = 0; i < 10; i++)
+		turn(d);
+	assert_int_equal(status_of(1, "writing"), 3);
+	tell(1, "hear");
+	for (unsigned i = 0; i < 4; i++)
+		debuggee_must_get(d, 1, sizes[i], i);
+	must_work(d, 1);
+	kdd_close(d);
+}
+
+static void several_that_stall_are_sent_again_in_order(void **state)
+{
+	unsigned before = status_of(1, "clear_halts");
+	struct kdd *d = open_at(NULL);
+
+	(void)state;
+	must_work(d, 1);
+	send_while_deaf(d, 3);
+	tell(1, "stall out");
+	tell(1, "hear");
+	for (unsigned i = 0; i < 3; i++)
+		debuggee_must_get(d, 1, 16, i);
+	must_work(d, 1);
+	assert_int_equal(status_of(1, "clear_halts"), before + 1);
+	must_say(d, "attached 1 times");
+	kdd_close(d);
+}
+
+/* The device takes what follows the one that fails. */
+static void one_that_was_passed_is_not_sent_again(void **state)
+{
+	struct kdd *d = open_at(NULL);
+
+	(void)state;
+	must_work(d, 1);
+	send_while_deaf(d, 3);
+	tell(1, "ioerror out");
+	tell(1, "hear");
+	debuggee_must_get(d, 1, 16, 1);
+	debuggee_must_get(d, 1, 16, 2);
+	must_work(d, 1);
+	must_say(d, "1 transaction errors");
+	must_say(d, "attached 1 times");
+	kdd_close(d);
+}
+
+static void all_that_are_late_are_lost(void **state)
+{
+	struct kdd *d = open_at(NULL);
+
+	(void)state;
+	must_work(d, 1);
+	send_while_deaf(d, 2);
+	until_says(d, "2 not taken in time");
 	tell(1, "hear");
 	must_work(d, 1);
 	kdd_close(d);
@@ -946,6 +1041,10 @@ static int run_faults(void)
 		PLUGGED(more_is_done_each_time),
 		PLUGGED(an_overflow_is_dropped),
 		PLUGGED(a_deaf_target_loses_a_transfer),
+		PLUGGED(only_short_ones_are_followed),
+		PLUGGED(several_that_stall_are_sent_again_in_order),
+		PLUGGED(one_that_was_passed_is_not_sent_again),
+		PLUGGED(all_that_are_late_are_lost),
 		PLUGGED(a_half_written_transfer_breaks_the_link),
 		PLUGGED(closing_does_not_wait_for_the_device),
 		PLUGGED(closing_leaves_a_call_that_hangs),
