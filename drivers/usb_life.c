@@ -370,8 +370,7 @@ static void usb_look(struct kdd_usb_state *u, int64_t now_ms)
 		kdd_usb_set_phase(u, USB_WAITING, now_ms);
 		return;
 	}
-	/* Why the last one left is told first. */
-	if (u->n_skips == 0 && u->shown)
+	if (u->n_skips == 0)
 		kdd_usb_say_none(u);
 	kdd_usb_set_phase(u, USB_LOOKING, now_ms + USB_LOOK_MS);
 }
@@ -387,7 +386,8 @@ static bool usb_step(struct kdd_usb_state *u, int64_t now_ms)
 		return false;
 	switch (u->phase) {
 	case USB_LOOKING:
-		if (u->news || now_ms >= u->due_ms)
+		/* Why the last one left is told first. */
+		if (u->shown && (u->news || now_ms >= u->due_ms))
 			usb_look(u, now_ms);
 		break;
 	case USB_WAITING:
