@@ -138,7 +138,7 @@ run_tests()
 	rm -f "$dir/test-suite.log"
 	{
 		# Most tests wait more than they compute.
-		timeout --foreground -k 10 1800 make -C "$dir" -j"$(($(jobs_here) * 2))" check "$@" 2>&1
+		timeout --foreground -k 10 1800 make -C "$dir" -j"$(($(jobs_here) * 3))" check "$@" 2>&1
 		echo "make-status $?"
 	} | tee "$dir/check.log" | awk '
 		/^(PASS|XFAIL): / && !seen[$2]++ { print "  " $2; fflush() }
