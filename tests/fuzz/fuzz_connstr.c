@@ -1,29 +1,18 @@
 /* Fuzzes the connection string parsers. SPDX-License-Identifier: MIT */
 #include <config.h>
 
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kdsrv/connstr.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(int condition, const char *what)
-{
-	if (!condition) {
-		fprintf(stderr, "fuzz_connstr: %s\n", what);
-		abort();
-	}
-}
+#include "tests/fuzz/fuzz.h"
 
 /* A failure says why, in one line that fits. */
 static void check_error(int err, const char *error)
 {
-	must(err == KD_OK || err == KD_ERR_INVALID || err == KD_ERR_UNSUPPORTED, "odd error code");
-	must((err == KD_OK) == !error[0], "error text and code disagree");
-	must(!strpbrk(error, "\n\r\033"), "control character in an error text");
+	must_hold(err == KD_OK || err == KD_ERR_INVALID || err == KD_ERR_UNSUPPORTED,
+	          "odd error code");
+	must_hold((err == KD_OK) == !error[0], "error text and code disagree");
+	must_hold(!strpbrk(error, "\n\r\033"), "control character in an error text");
 }
 
 static void fuzz_trans(const char *text)
@@ -36,10 +25,10 @@ static void fuzz_trans(const char *text)
 	if (err)
 		return;
 	kcs_format_trans(&t, normal, sizeof normal);
-	must(!strstr(normal, "/../"), "a path that climbs");
-	must(kcs_parse_trans(&t, normal, error, sizeof error) == KD_OK, "normal form refused");
+	must_hold(!strstr(normal, "/../"), "a path that climbs");
+	must_hold(kcs_parse_trans(&t, normal, error, sizeof error) == KD_OK, "normal form refused");
 	kcs_format_trans(&t, again, sizeof again);
-	must(!strcmp(normal, again), "normal form is not stable");
+	must_hold(!strcmp(normal, again), "normal form is not stable");
 }
 
 static void fuzz_client(const char *text)
@@ -54,8 +43,8 @@ static void fuzz_client(const char *text)
 		return;
 	kcs_format_server(&c.server, shown, sizeof shown);
 	if (c.has_trans)
-		must(kcs_parse_trans(&t, c.trans_text, error, sizeof error) == KD_OK,
-		     "the server refuses what its client let pass");
+		must_hold(kcs_parse_trans(&t, c.trans_text, error, sizeof error) == KD_OK,
+		          "the server refuses what its client let pass");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -65,7 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct kcs_server s;
 	int err;
 
-	must(text != NULL, "out of memory");
+	must_hold(text != NULL, "out of memory");
 	if (size)
 		memcpy(text, data, size);
 	text[size] = '\0';
@@ -76,9 +65,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	err = kcs_parse_listener(&s, text, error, sizeof error);
 	check_error(err, error);
 	if (!err) {
-		must(s.kind == KCS_NPIPE || (s.port_lo >= 1 && s.port_lo <= s.port_hi),
-		     "port range");
-		must(s.kind == KCS_TCP || strlen(s.path) < 108, "path too long for a socket");
+		must_hold(s.kind == KCS_NPIPE || (s.port_lo >= 1 && s.port_lo <= s.port_hi),
+		          "port range");
+		must_hold(s.kind == KCS_TCP || strlen(s.path) < 108, "path too long for a socket");
 		kcs_format_server(&s, shown, sizeof shown);
 	}
 	fuzz_trans(text);

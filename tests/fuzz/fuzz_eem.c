@@ -8,65 +8,20 @@
  * The nonces are random; which paths a program takes does not depend on them.
  * SPDX-License-Identifier: MIT
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/fuzz/carriers.h"
 
-#include "transport/transport.h"
+#define PORT     50000
+#define SAID_MAX 1200 /* longest payload of say */
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* No input may lead to more events or transfers than this at one instant. */
-#define BURST 20000
-#define PORT  50000
-
-struct side {
-	struct kdt kdt;
-	struct kdn net;
-	struct kdu usb;
-};
-
-static struct side host, target;
-static int64_t now;
 static uint8_t bundle[KDU_MAX_TRANSFER];
 static size_t bundle_len;
 
-static void must(int condition)
+static void check_event(const struct side *s, const struct kdp_event *ev)
 {
-	if (!condition)
-		abort();
-}
-
-static void pull(struct side *s)
-{
-	struct kdp_event ev;
-	unsigned n = 0;
-
-	while (kdt_next(&s->kdt, &ev, now)) {
-		must(++n < BURST);
-		if (ev.kind != KDP_EV_DATA)
-			continue;
-		must(ev.payload.p >= s->net.plain);
-		must(ev.payload.p + ev.payload.n <= s->net.plain + sizeof(s->net.plain));
-	}
-}
-
-static void feed(struct side *s, const uint8_t *p, size_t n)
-{
-	uint8_t *copy = malloc(n ? n : 1); /* so that one byte too far shows */
-	struct kdp_span in = kdp_span(copy, n);
-	unsigned turns = 0;
-
-	must(copy != NULL);
-	memcpy(copy, p, n);
-	while (in.n) {
-		size_t took = kdt_feed(&s->kdt, in, now);
-
-		must(took <= in.n && ++turns < BURST);
-		in = kdp_span(in.p + took, in.n - took);
-		pull(s);
-	}
-	free(copy);
+	if (ev->kind != KDP_EV_DATA)
+		return;
+	must(ev->payload.p >= s->net.plain);
+	must(ev->payload.p + ev->payload.n <= s->net.plain + sizeof(s->net.plain));
 }
 
 /* Whoever is at the other end must be able to read it. */
@@ -113,34 +68,6 @@ static void move(struct side *from, struct side *to, uint8_t how)
 	bundle_len = 0;
 }
 
-static void move_all(struct side *from, struct side *to)
-{
-	unsigned n = 0;
-
-	while (kdt_tx(&from->kdt, now).n) {
-		move(from, to, 0);
-		must(++n < BURST);
-	}
-}
-
-static void wait(int64_t ms)
-{
-	int64_t due = now + ms;
-
-	if (kdt_deadline(&host.kdt) < due)
-		due = kdt_deadline(&host.kdt);
-	if (kdt_deadline(&target.kdt) < due)
-		due = kdt_deadline(&target.kdt);
-	if (due > now)
-		now = due;
-	kdt_tick(&host.kdt, now);
-	pull(&host);
-	kdt_tick(&target.kdt, now);
-	pull(&target);
-	must(kdt_deadline(&host.kdt) > now);
-	must(kdt_deadline(&target.kdt) > now);
-}
-
 static void start_side(struct side *s, enum kdp_role role)
 {
 	struct kdn_config nc = { .role = role, .version = 5, .host = { .port = PORT } };
@@ -157,19 +84,6 @@ static void start_side(struct side *s, enum kdp_role role)
 	must(kdn_init(&s->net, &nc, now) == KD_OK);
 	kdu_init(&s->usb, &uc, now);
 	kdt_init(&s->kdt, &c, now);
-}
-
-static void say(struct side *s, uint8_t arg)
-{
-	static uint8_t payload[1200];
-	struct kdp_link *l = kdt_link(&s->kdt);
-	uint16_t type = s == &host ? KDP_STATE_MANIPULATE : KDP_DEBUG_IO;
-
-	memset(payload, arg, sizeof(payload));
-	kdp_link_send(l, type, kdp_span(payload, arg & 0x80 ? sizeof(payload) : arg & 0x1F),
-	              arg & 0x40 ? KDP_SEND_ABANDON : 0, now);
-	if (s == &host && arg & 0x20)
-		kdp_link_break_in(l, now);
 }
 
 static void fix_ip(uint8_t *ip, size_t len)
@@ -249,7 +163,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		switch (op >> 1 & 7) {
 		case 0:
-			move_all(a, b);
+			move_all(a, b, move);
 			break;
 		case 1:
 			move(a, b, arg);
@@ -258,7 +172,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			wait(arg * 40);
 			break;
 		case 3:
-			say(a, arg);
+			say(a, arg, SAID_MAX);
 			break;
 		case 4:
 			happen(arg);

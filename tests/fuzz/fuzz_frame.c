@@ -2,19 +2,10 @@
  * packets, and each packet must encode to what was read. The first byte chooses
  * the pieces. SPDX-License-Identifier: MIT
  */
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kdproto/frame.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(int condition)
-{
-	if (!condition)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 /* All results in order, as one hash; and where the bytes went. */
 struct outcome {

@@ -2,13 +2,10 @@
  * script of what the target sends, what the user asks and how time passes.
  * SPDX-License-Identifier: MIT
  */
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kdsrv/host.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 /* More than any one step of a sane engine makes. */
 #define EVENTS_MAX 4096
@@ -24,15 +21,12 @@ static void drain(struct kds_host *h, int64_t now_ms)
 		/* Every byte that an event hands out is ours to read. */
 		for (size_t i = 0; i < ev.payload.n; i++)
 			touch = (uint8_t)(touch ^ ev.payload.p[i]);
-		if (ev.text && !memchr(ev.text, 0, 1024))
-			abort();
-		if (++guard > EVENTS_MAX)
-			abort();
+		must(!ev.text || memchr(ev.text, 0, 1024));
+		must(++guard <= EVENTS_MAX);
 	}
 	while ((s = kds_host_tx(h, now_ms)).n) {
 		kds_host_tx_done(h, s.n, now_ms);
-		if (++guard > EVENTS_MAX)
-			abort();
+		must(++guard <= EVENTS_MAX);
 	}
 }
 
@@ -45,8 +39,7 @@ static void feed(struct kds_host *h, struct kdp_span in, int64_t now_ms)
 
 		in = kdp_span(in.p + took, in.n - took);
 		drain(h, now_ms);
-		if (++guard > EVENTS_MAX)
-			abort();
+		must(++guard <= EVENTS_MAX);
 	}
 }
 

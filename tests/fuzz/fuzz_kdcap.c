@@ -3,28 +3,16 @@
  * how long it is (2 bytes), and the bytes. So that the fuzzer gets past the
  * cipher, one kind of record is sealed here.
  * SPDX-License-Identifier: MIT */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kdcap/clear.h"
 #include "kdcap/print.h"
 #include "kdcap/stats.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 enum record { DATAGRAM, SEALED_DATA, SEALED_CONTROL, SEGMENT, CLEAR, FRAME, RECORDS };
 
 #define MAX_RECORDS 64 /* longer inputs find nothing new */
-
-static void must(int condition, const char *what)
-{
-	if (!condition) {
-		fprintf(stderr, "fuzz_kdcap: %s\n", what);
-		abort();
-	}
-}
 
 struct fuzz {
 	struct kcap_session *session;
@@ -44,9 +32,10 @@ static void show(struct fuzz *f)
 	struct kdt_record c;
 
 	while (kcap_next(f->session, &e)) {
-		must(e.kind < KCAP_KINDS && kcap_type_name(&e), "an event without a name");
-		must(e.kind != KCAP_KD_DATA || e.name, "a message without a name");
-		must(e.kind < KCAP_UNNAMED || e.kind == KCAP_PLAIN_HELLO || e.why, "no reason");
+		must_hold(e.kind < KCAP_KINDS && kcap_type_name(&e), "an event without a name");
+		must_hold(e.kind != KCAP_KD_DATA || e.name, "a message without a name");
+		must_hold(e.kind < KCAP_UNNAMED || e.kind == KCAP_PLAIN_HELLO || e.why,
+		          "no reason");
 		kcap_print_line(&f->print, &e);
 		kcap_print_json(f->print.out, &e);
 		kcap_stats_event(f->stats, &e);
@@ -56,7 +45,7 @@ static void show(struct fuzz *f)
 			f->seq = 0;
 		}
 		if (kcap_clear_of_event(&c, &e, body))
-			must(kdt_record_encode(record, sizeof(record), &c) > 0, "no room");
+			must_hold(kdt_record_encode(record, sizeof(record), &c) > 0, "no room");
 	}
 }
 
@@ -115,7 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!sink)
 		sink = fopen("/dev/null", "w");
-	must(f.session && f.stats && f.crypto && sink, "cannot start");
+	must_hold(f.session && f.stats && f.crypto && sink, "cannot start");
 	kdn_crypto_set_data_key(f.crypto, keys[0]);
 	f.print = (struct kcap_print){ .out = sink, .verbose = true, .colour = size & 1 };
 	for (int i = 0; i < MAX_RECORDS && size - at > 3; i++) {
@@ -126,7 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (n > size - at)
 			n = size - at;
 		exact = malloc(n ? n : 1);
-		must(exact != NULL, "out of memory");
+		must_hold(exact != NULL, "out of memory");
 		memcpy(exact, data + at, n);
 		at += n;
 		feed(&f, op, kdp_span(exact, n));

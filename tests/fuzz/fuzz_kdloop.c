@@ -3,25 +3,13 @@
  * SPDX-License-Identifier: MIT */
 #include <config.h>
 
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kdloop/frame.h"
 #include "kdloop/match.h"
 #include "kdloop/net_packet.h"
 #include "kdloop/usb_descriptor.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(int condition, const char *what)
-{
-	if (!condition) {
-		fprintf(stderr, "fuzz_kdloop: %s\n", what);
-		abort();
-	}
-}
+#include "tests/fuzz/fuzz.h"
 
 /* Datagrams, each with its length in front; what is decoded is encoded again. */
 static void fuzz_net(const uint8_t *p, size_t n)
@@ -30,7 +18,7 @@ static void fuzz_net(const uint8_t *p, size_t n)
 	struct kdl_net_packet packet, answer;
 	uint8_t *copy = malloc(KDL_NET_MAX), *again = malloc(KDL_NET_MAX);
 
-	must(copy && again, "out of memory");
+	must_hold(copy && again, "out of memory");
 	memset(&client, 0, sizeof(client));
 	while (n >= 2) {
 		size_t len = kdp_get_u16(p) % (KDL_NET_MAX + 1u);
@@ -49,9 +37,10 @@ static void fuzz_net(const uint8_t *p, size_t n)
 			kdl_net_encode(again, &made);
 			if (!kdl_net_decode(&packet, kdp_span(again, len))) {
 				kdl_net_take(&client, &packet, &answer);
-				must(answer.len <= len && answer.len >= KDL_NET_MIN,
-				     "an answer longer than its ask");
-				must(client.arrived + client.again == client.asks, "miscounted");
+				must_hold(answer.len <= len && answer.len >= KDL_NET_MIN,
+				          "an answer longer than its ask");
+				must_hold(client.arrived + client.again == client.asks,
+				          "miscounted");
 			}
 		}
 		kdl_net_decode(&packet, kdp_span(copy, len));
@@ -69,12 +58,13 @@ static void fuzz_descriptors(const uint8_t *p, size_t n)
 	char why[KDL_TEXT] = "";
 	uint8_t *copy = malloc(n ? n : 1);
 
-	must(copy != NULL, "out of memory");
+	must_hold(copy != NULL, "out of memory");
 	memcpy(copy, p, n);
-	must(kdl_usb_parse_bos(&bos, kdp_span(copy, n), why) == !why[0], "BOS: text and result");
+	must_hold(kdl_usb_parse_bos(&bos, kdp_span(copy, n), why) == !why[0],
+	          "BOS: text and result");
 	why[0] = '\0';
-	must(kdl_usb_parse_pipes(&in, &out, 0x81, 1, kdp_span(copy, n), why) == !why[0],
-	     "configuration: text and result");
+	must_hold(kdl_usb_parse_pipes(&in, &out, 0x81, 1, kdp_span(copy, n), why) == !why[0],
+	          "configuration: text and result");
 	free(copy);
 }
 
@@ -85,16 +75,16 @@ static void fuzz_frames(const uint8_t *p, size_t n)
 	struct kdl_frame *f = malloc(sizeof(*f));
 	size_t used = 0;
 
-	must(parser && f, "out of memory");
+	must_hold(parser && f, "out of memory");
 	for (size_t i = 0; i < n; i++) {
 		if (!kdl_parser_feed(parser, p[i], f))
 			continue;
-		must(f->len <= KDL_FRAME_BODY, "a body that is too long");
+		must_hold(f->len <= KDL_FRAME_BODY, "a body that is too long");
 		/* A body of another version is not looked at. */
 		used += f->version == KDL_FRAME_VERSION ? f->len + KDL_FRAME_OVERHEAD : 0;
 	}
-	must(parser->have < KDL_FRAME_MAX, "more is held than a frame");
-	must(used + parser->junk + parser->have <= n, "bytes from nowhere");
+	must_hold(parser->have < KDL_FRAME_MAX, "more is held than a frame");
+	must_hold(used + parser->junk + parser->have <= n, "bytes from nowhere");
 	free(parser);
 	free(f);
 }
@@ -105,7 +95,7 @@ static void fuzz_match(const uint8_t *p, size_t n)
 	struct kdl_match *m = malloc(sizeof(*m));
 	uint64_t at = 0, fed = 0;
 
-	must(m != NULL, "out of memory");
+	must_hold(m != NULL, "out of memory");
 	kdl_match_init(m, 1, 4096);
 	for (; n >= 2; p += 2, n -= 2) {
 		uint8_t byte = p[1];
@@ -123,8 +113,8 @@ static void fuzz_match(const uint8_t *p, size_t n)
 		}
 	}
 	kdl_match_end(m);
-	must(m->good + m->bad_bytes + m->lost == m->total, "bytes that were sent");
-	must(m->good + m->bad_bytes + m->extra == fed, "bytes that were received");
+	must_hold(m->good + m->bad_bytes + m->lost == m->total, "bytes that were sent");
+	must_hold(m->good + m->bad_bytes + m->extra == fed, "bytes that were received");
 	free(m);
 }
 

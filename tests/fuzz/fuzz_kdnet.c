@@ -8,65 +8,45 @@
  * The nonces are random; which paths a program takes does not depend on them.
  * SPDX-License-Identifier: MIT
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/fuzz/carriers.h"
 
-#include "transport/transport.h"
+#define KEPT     8
+#define SAID_MAX 1200 /* longest payload of say */
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* No input may lead to more events or datagrams than this at one instant. */
-#define BURST 2000
-#define KEPT  8
-
-struct side {
-	struct kdt kdt;
-	struct kdn net;
+/* The latest that a side has sent. */
+struct log {
 	struct {
 		size_t n;
 		uint8_t p[KDN_MAX_DATAGRAM];
-	} sent[KEPT]; /* the latest */
+	} sent[KEPT];
 	unsigned count;
 };
 
-static struct side host, target;
-static int64_t now;
+static struct log host_log, target_log;
 
-static void must(int condition)
+static struct log *log_of(const struct side *s)
 {
-	if (!condition)
-		abort();
+	return s == &host ? &host_log : &target_log;
 }
 
-static void pull(struct side *s)
+static void check_event(const struct side *s, const struct kdp_event *ev)
 {
-	struct kdp_event ev;
-	unsigned n = 0;
-
-	while (kdt_next(&s->kdt, &ev, now)) {
-		must(++n < BURST);
-		if (ev.kind != KDP_EV_DATA)
-			continue;
-		must(ev.payload.n <= KDP_MAX_PAYLOAD && !ev.sync);
-		must(ev.payload.p >= s->net.plain);
-		must(ev.payload.p + ev.payload.n <= s->net.plain + sizeof(s->net.plain));
-	}
+	if (ev->kind != KDP_EV_DATA)
+		return;
+	must(!ev->sync);
+	must(ev->payload.p >= s->net.plain);
+	must(ev->payload.p + ev->payload.n <= s->net.plain + sizeof(s->net.plain));
 }
 
-static void feed(struct side *s, const uint8_t *p, size_t n)
+/* A datagram is taken whole. */
+static void feed_datagram(struct side *s, const uint8_t *p, size_t n)
 {
-	uint8_t *copy = malloc(n ? n : 1); /* so that one byte too far shows */
-
-	must(copy != NULL);
-	memcpy(copy, p, n);
-	must(kdt_feed(&s->kdt, kdp_span(copy, n), now) == n);
-	free(copy);
-	pull(s);
+	must(feed(s, p, n) == 1);
 }
 
 static void transmit(struct side *s)
 {
+	struct log *log = log_of(s);
 	struct kdp_span tx;
 	unsigned n = 0;
 
@@ -76,8 +56,8 @@ static void transmit(struct side *s)
 
 		must(kdn_open(s->net.now, &d, plain, sizeof(plain), tx) == KD_OK);
 		must(d.direction == (s == &host ? KDN_TO_TARGET : KDN_TO_HOST));
-		s->sent[s->count % KEPT].n = tx.n;
-		memcpy(s->sent[s->count++ % KEPT].p, tx.p, tx.n);
+		log->sent[log->count % KEPT].n = tx.n;
+		memcpy(log->sent[log->count++ % KEPT].p, tx.p, tx.n);
 		kdt_tx_done(&s->kdt, tx.n, now);
 		must(++n < BURST);
 	}
@@ -86,18 +66,21 @@ static void transmit(struct side *s)
 /* One of those sent lately, perhaps damaged or cut, to the other or back. */
 static void move(struct side *from, struct side *to, uint8_t what, uint8_t how)
 {
+	const struct log *log = log_of(from);
 	uint8_t p[KDN_MAX_DATAGRAM];
+	unsigned at;
 	size_t n;
 
-	if (!from->count)
+	if (!log->count)
 		return;
-	n = from->sent[(from->count - 1 - what % KEPT % from->count) % KEPT].n;
-	memcpy(p, from->sent[(from->count - 1 - what % KEPT % from->count) % KEPT].p, n);
+	at = (log->count - 1 - what % KEPT % log->count) % KEPT;
+	n = log->sent[at].n;
+	memcpy(p, log->sent[at].p, n);
 	if (how & 0x40)
 		p[(how & 0x3F) * n / 0x40] ^= 1 << (what >> 3 & 7);
 	if (how & 0x80)
 		n -= n * (how & 0x3F) / 0x80;
-	feed(how & 1 && how < 0x40 ? from : to, p, n);
+	feed_datagram(how & 1 && how < 0x40 ? from : to, p, n);
 }
 
 /* Bytes of the input behind a right tag. */
@@ -121,39 +104,8 @@ static size_t forge(struct side *to, const uint8_t *p, size_t have, uint8_t arg)
 	                                              : KDN_RESPONSE_LEN);
 	len = kdn_seal(from->net.now, out, sizeof(out), &d);
 	if (len > 0)
-		feed(to, out, (size_t)len);
+		feed_datagram(to, out, (size_t)len);
 	return n;
-}
-
-static void wait(int64_t ms)
-{
-	int64_t due = now + ms;
-
-	if (kdt_deadline(&host.kdt) < due)
-		due = kdt_deadline(&host.kdt);
-	if (kdt_deadline(&target.kdt) < due)
-		due = kdt_deadline(&target.kdt);
-	if (due > now)
-		now = due;
-	kdt_tick(&host.kdt, now);
-	pull(&host);
-	kdt_tick(&target.kdt, now);
-	pull(&target);
-	must(kdt_deadline(&host.kdt) > now);
-	must(kdt_deadline(&target.kdt) > now);
-}
-
-static void say(struct side *s, uint8_t arg)
-{
-	static uint8_t payload[1200];
-	struct kdp_link *l = kdt_link(&s->kdt);
-	uint16_t type = s == &host ? KDP_STATE_MANIPULATE : KDP_DEBUG_IO;
-
-	memset(payload, arg, sizeof(payload));
-	kdp_link_send(l, type, kdp_span(payload, arg & 0x80 ? sizeof(payload) : arg & 0x1F),
-	              arg & 0x40 ? KDP_SEND_ABANDON : 0, now);
-	if (s == &host && arg & 0x20)
-		kdp_link_break_in(l, now);
 }
 
 static void start_side(struct side *s, enum kdp_role role, uint8_t arg)
@@ -165,7 +117,7 @@ static void start_side(struct side *s, enum kdp_role role, uint8_t arg)
 	nc.host.port = 50000;
 	nc.host.ip[15] = 1;
 	must(kdn_init(&s->net, &nc, now) == KD_OK);
-	s->count = 0;
+	log_of(s)->count = 0;
 	kdt_init(&s->kdt, &c, now);
 }
 
@@ -187,7 +139,7 @@ static void run(uint8_t op, uint8_t arg, struct side *a, struct side *b)
 		wait(arg * 40);
 		break;
 	case 5:
-		say(a, arg);
+		say(a, arg, SAID_MAX);
 		break;
 	case 6:
 		if (arg & 1)
@@ -216,7 +168,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		} else if ((op & 0xE0) == 0xC0) {
 			size_t n = arg < size - i - 2 ? arg : size - i - 2;
 
-			feed(a, data + i + 2, n);
+			feed_datagram(a, data + i + 2, n);
 			i += n;
 		} else {
 			run(op, arg, a, op & 1 ? &target : &host);

@@ -5,13 +5,10 @@
  * decodable packets only, give few events for what they are fed, and ask for no
  * tick in the past. SPDX-License-Identifier: MIT
  */
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kdproto/link.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 /* No input may lead to more events or packets than this at one instant. */
 #define BURST 20000
@@ -24,12 +21,6 @@ struct side {
 
 static struct side host, target;
 static int64_t now;
-
-static void must(int condition)
-{
-	if (!condition)
-		abort();
-}
 
 static void check_event(const struct side *s, const struct kdp_event *ev)
 {

@@ -2,24 +2,15 @@
  * through every decoder. What decodes must encode, and decode and encode again
  * to the same bytes. SPDX-License-Identifier: MIT
  */
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "kdproto/message.h"
 #include "kdproto/regs.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static const uint16_t machines[] = { KDP_MACHINE_UNKNOWN, KDP_MACHINE_X86, KDP_MACHINE_AMD64,
 	                             KDP_MACHINE_ARM64 };
 #define MACHINES (sizeof(machines) / sizeof(machines[0]))
-
-static void must(int condition)
-{
-	if (!condition)
-		abort();
-}
 
 /* A message encoded, and encoded once more after it was decoded from there. */
 static uint8_t first[KDP_MAX_PAYLOAD], second[KDP_MAX_PAYLOAD];

@@ -6,66 +6,14 @@
  * neither asks for a tick in the past.
  * SPDX-License-Identifier: MIT
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/fuzz/carriers.h"
 
-#include "transport/transport.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* No input may lead to more events or transfers than this at one instant. */
-#define BURST 20000
-
-struct side {
-	struct kdt kdt;
-	struct kdu usb;
-};
-
-static struct side host, target;
-static int64_t now;
 static uint8_t glued[2 * KDP_MAX_FRAME];
 static size_t glued_len;
 
-static void must(int condition)
+static void check_event(const struct side *s, const struct kdp_event *ev)
 {
-	if (!condition)
-		abort();
-}
-
-/* Where the bytes of all payloads go, so that each of them is read. */
-static volatile uint8_t all_bytes;
-
-static void pull(struct side *s)
-{
-	struct kdp_event ev;
-	unsigned n = 0;
-
-	while (kdt_next(&s->kdt, &ev, now)) {
-		must(++n < BURST);
-		must(ev.payload.n <= KDP_MAX_PAYLOAD);
-		for (size_t i = 0; ev.kind == KDP_EV_DATA && i < ev.payload.n; i++)
-			all_bytes ^= ev.payload.p[i];
-		must(ev.kind != KDP_EV_DATA || s != &host || kdt_ready(&s->kdt));
-	}
-}
-
-static void feed(struct side *s, const uint8_t *p, size_t n)
-{
-	uint8_t *copy = malloc(n ? n : 1); /* so that one byte too far shows */
-	struct kdp_span in = kdp_span(copy, n);
-	unsigned turns = 0;
-
-	must(copy != NULL);
-	memcpy(copy, p, n);
-	while (in.n) {
-		size_t took = kdt_feed(&s->kdt, in, now);
-
-		must(took <= in.n && ++turns < BURST);
-		in = kdp_span(in.p + took, in.n - took);
-		pull(s);
-	}
-	free(copy);
+	must(ev->kind != KDP_EV_DATA || s != &host || kdt_ready(&s->kdt));
 }
 
 static void check_tx(const struct side *s, struct kdp_span tx)
@@ -113,34 +61,6 @@ static void move(struct side *from, struct side *to, uint8_t how)
 	feed(to, p, n);
 }
 
-static void move_all(struct side *from, struct side *to)
-{
-	unsigned n = 0;
-
-	while (kdt_tx(&from->kdt, now).n) {
-		move(from, to, 0);
-		must(++n < BURST);
-	}
-}
-
-static void wait(int64_t ms)
-{
-	int64_t due = now + ms;
-
-	if (kdt_deadline(&host.kdt) < due)
-		due = kdt_deadline(&host.kdt);
-	if (kdt_deadline(&target.kdt) < due)
-		due = kdt_deadline(&target.kdt);
-	if (due > now)
-		now = due;
-	kdt_tick(&host.kdt, now);
-	pull(&host);
-	kdt_tick(&target.kdt, now);
-	pull(&target);
-	must(kdt_deadline(&host.kdt) > now);
-	must(kdt_deadline(&target.kdt) > now);
-}
-
 static void start_side(struct side *s, enum kdp_role role, uint8_t arg)
 {
 	static const char *const names[] = { "rig", "RIG", "rag", "" };
@@ -149,19 +69,6 @@ static void start_side(struct side *s, enum kdp_role role, uint8_t arg)
 
 	kdu_init(&s->usb, &uc, now);
 	kdt_init(&s->kdt, &c, now);
-}
-
-static void say(struct side *s, uint8_t arg)
-{
-	static uint8_t payload[KDP_MAX_PAYLOAD];
-	struct kdp_link *l = kdt_link(&s->kdt);
-	uint16_t type = s == &host ? KDP_STATE_MANIPULATE : KDP_DEBUG_IO;
-
-	memset(payload, arg, sizeof(payload));
-	kdp_link_send(l, type, kdp_span(payload, arg & 0x80 ? sizeof(payload) : arg & 0x1F),
-	              arg & 0x40 ? KDP_SEND_ABANDON : 0, now);
-	if (s == &host && arg & 0x20)
-		kdp_link_break_in(l, now);
 }
 
 static void happen(uint8_t arg)
@@ -204,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		switch (op >> 1 & 7) {
 		case 0:
-			move_all(a, b);
+			move_all(a, b, move);
 			break;
 		case 1:
 			move(a, b, arg);
@@ -213,7 +120,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			wait(arg * 40);
 			break;
 		case 3:
-			say(a, arg);
+			say(a, arg, KDP_MAX_PAYLOAD);
 			break;
 		case 4:
 			happen(arg);

@@ -7,7 +7,7 @@
 #
 # A new target adds a name to both lists and the block of its libraries. What
 # crashes a target stays in its corpus, under a name that says what it was.
-EXTRA_DIST += %D%/corpus
+EXTRA_DIST += %D%/corpus %D%/carriers.h %D%/fuzz.h
 fuzz_ldflags = $(AM_LDFLAGS) -fsanitize=fuzzer
 
 fuzz_replays = \
