@@ -36,7 +36,7 @@ static inline void pull(struct side *s)
 		must(++n < BURST);
 		must(ev.payload.n <= KDP_MAX_PAYLOAD);
 		for (size_t i = 0; ev.kind == KDP_EV_DATA && i < ev.payload.n; i++)
-			touch ^= ev.payload.p[i];
+			touch = (uint8_t)(touch ^ ev.payload.p[i]);
 		check_event(s, &ev);
 	}
 }
