@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kdsrv/connstr_parse.h"
+#include "kdsrv/connstr_internal.h"
 #include "transport/kdnet_crypto.h"
 
 /* A key that lost its comma or its name must not end up in an error text, which

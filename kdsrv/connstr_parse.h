@@ -1,5 +1,6 @@
-/* The syntax of connection strings, apart from what the keys mean: a table
- * says which protocols and keys there are. Internal to connstr*.c.
+/* The syntax of connection strings, apart from what the keys mean: a table says
+ * which protocols and keys there are. connstr_*.c have the tables of kd and kdsrv,
+ * kdloop those of its links.
  * SPDX-License-Identifier: MIT
  */
 #ifndef KDSRV_CONNSTR_PARSE_H
@@ -61,30 +62,16 @@ long kcs_find_control(const char *text);
 /* ASCII only, whatever the locale. */
 bool kcs_same_name(const char *a, const char *b);
 
-/* The inside of server=@{}. */
-int kcs_parse_server(struct kcs_server *out, const char *text, char *error, size_t cap);
+/* ---- values that more than one table has ------------------------------- */
+
 /* A host name or an address; [::1] loses its brackets. name as above. */
 int kcs_parse_host(char out[KCS_MAX_VALUE], const char *name, const char *value, char *error,
                    size_t cap);
-
-/* Loopback, or a Unix socket. */
-bool kcs_is_local(const struct kcs_server *s);
-/* The first line of a regular file, so that a secret need not stand in argv.
- * key names the key in the error texts, which never have the secret itself. */
-int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, char *error,
-                    size_t cap);
-/* net: without its key from a file or the environment. */
-int kcs_set_net(struct kcs_trans *t, const struct kcs_parsed *p, char *error, size_t cap);
+/* Of a usb: string: the target's name, and the place. */
 int kcs_set_usb(struct kcs_trans *t, const struct kcs_parsed *p, char *error, size_t cap);
 /* The port path and the id= of a debug cable. key is how the path is written:
  * "net:usb="; path may be empty or NULL. No error text repeats the path. */
 int kcs_set_usb_place(struct kcs_trans *t, const struct kcs_parsed *p, const char *key,
                       const char *path, char *error, size_t cap);
-/* ",path=2-1.4,id=3495:00e0", or what of it there is. path_key: "path". */
-void kcs_format_usb_place(const struct kcs_trans *t, const char *path_key, char *out, size_t cap);
-
-/* Writes the error text and returns code. */
-int kcs_fail(int code, char *error, size_t cap, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
 
 #endif

@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "kdsrv/connstr_parse.h"
+#include "kdsrv/connstr_internal.h"
 
 static const char no_ssl[] =
     "TLS is not served by this version; use tcp: through ssh -L, or npipe:";

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kdsrv/connstr_parse.h"
+#include "kdsrv/connstr_internal.h"
 
 #define BAUD_MIN     300
 #define BAUD_MAX     4000000

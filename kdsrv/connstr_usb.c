@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kdsrv/connstr_parse.h"
+#include "kdsrv/connstr_internal.h"
 
 #define BUS_MAX   255
 #define PORT_MAX  255

@@ -2,8 +2,9 @@
 noinst_LIBRARIES += libkdwire.a
 libkdwire_a_SOURCES = \
 	%D%/auth.c \
-	%D%/connstr.c %D%/connstr.h %D%/connstr_parse.h \
+	%D%/connstr.h %D%/connstr_internal.h \
 	%D%/connstr_net.c \
+	%D%/connstr_parse.c %D%/connstr_parse.h \
 	%D%/connstr_server.c \
 	%D%/connstr_trans.c \
 	%D%/connstr_usb.c \

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kdsrv/connstr_internal.h"
+
 /* How much of a value an error text repeats. */
 #define SHOWN 100
 
