@@ -14,7 +14,9 @@ libkdwire_a_CFLAGS = $(AM_CFLAGS) $(CRYPTO_CFLAGS)
 # The server, as a library: kd links it for links without a server.
 noinst_LIBRARIES += libkdsrv.a
 libkdsrv_a_SOURCES = \
-	%D%/client.c %D%/client.h \
+	%D%/client.c %D%/client.h %D%/client_internal.h \
+	%D%/client_login.c \
+	%D%/client_requests.c \
 	%D%/host.c %D%/host.h %D%/host_internal.h \
 	%D%/host_heard.c \
 	%D%/host_requests.c \
