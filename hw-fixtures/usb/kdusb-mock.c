@@ -135,7 +135,7 @@ static bool parse_option(struct program *p, int option, const char *value)
 		p->wait = true;
 		return true;
 	case 'U':
-		p->mock.udev = true;
+		mock_tells_udev = true;
 		return true;
 	default:
 		return false;
@@ -322,7 +322,7 @@ static _Noreturn void run_child(const struct program *p, pid_t parent)
 		_exit(127);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (p->mock.udev && !fake_udev()) {
+	if (mock_tells_udev && !fake_udev()) {
 		perror("kdusb-mock: --udev");
 		_exit(127);
 	}

@@ -29,9 +29,11 @@ struct mock {
 	pthread_mutex_t lock;
 	unsigned last_address;
 	int node_mode;           /* -1: as umockdev makes it */
-	bool udev;               /* tell the program, as udevd would */
 	struct mock_node *nodes; /* those of earlier plugs as well */
 };
+
+/* Whether the program is told of devices that come and go, as by udevd. */
+extern bool mock_tells_udev;
 
 /* Makes the testbed say what the model says: adds or removes the device. Not
  * under the lock. False after a message on stderr. */

@@ -493,6 +493,22 @@ def no_usb(lab):
 
 
 @test
+def nobody_listens(lab):
+    """without udevd nothing is told of a device, not even where a monitor has just gone"""
+    machine = Machine(lab, ())
+    p = Proc(lab, "sh", machine.wrap + [
+        "sh", "-c", 'ln -s gone "$UMOCKDEV_DIR/event99" && echo ready && read -r end'],
+        stdin=subprocess.PIPE)
+    p.wait_text("ready")
+    UsbTarget(lab, machine.cables[0])
+    plugged(machine)
+    machine.do("unplug")
+    p.p.stdin.write(b"end\n")
+    p.p.stdin.close()
+    equal(p.wait(), 0, "exit status")
+
+
+@test
 def listed(lab):
     """kdsrv --list-ports shows the devices, what they are, and how to open them"""
     machine = Machine(lab, (), ("--descriptors", "eem", "--serial", "x"),
