@@ -122,34 +122,57 @@ static int on_state_change(struct kcap_link *l, struct kcap_event *e)
 	return KD_OK;
 }
 
+#define ABOUT_API 48 /* the bits above are the API, those below an address's */
+
 /* What request and reply have in common: a reply whose request is not in the
  * capture must not answer another one. */
 static uint64_t about(const struct kdp_manipulate *m, const struct kdp_api_info *info)
 {
-	uint64_t key = (uint64_t)m->api << 48;
+	uint64_t key = (uint64_t)m->api << ABOUT_API, address = 0;
 
-	return info && info->shape == KDP_SHAPE_MEMORY ? key ^ m->memory.address : key;
+	if (info && info->shape == KDP_SHAPE_MEMORY)
+		address = m->memory.address & ((1ull << ABOUT_API) - 1);
+	return key | address;
 }
 
-/* A request that the target never answers closes what was open, too. */
+/* A short refusal has no address. */
+static uint64_t reply_about(const struct kcap_link *l, const struct kcap_event *e,
+                            const struct kdp_api_info *info)
+{
+	uint64_t asked = l->questions[KCAP_PAIR_REQUEST].about;
+
+	if (e->kd.payload.n < KDP_MANIPULATE_LEN && asked >> ABOUT_API == e->manipulate.api)
+		return asked;
+	return about(&e->manipulate, info);
+}
+
+/* Nobody waits for the answer to a continue; but some targets do answer what
+ * others are silent about. */
 static void ask_request(struct kcap_link *l, struct kcap_event *e, const struct kdp_api_info *info)
 {
 	kcap_ask(l, e, KCAP_PAIR_REQUEST, about(&e->manipulate, info));
-	if (info && !info->has_reply)
-		l->questions[KCAP_PAIR_REQUEST].open = false;
+	l->questions[KCAP_PAIR_REQUEST].optional = info && !info->has_reply;
 }
 
-/* The numbers behind the last one that two sources agree on: Windows 10 has at
- * least two of them. The number is their name, and their fields stay raw. */
+/* Requests whose name nobody knows, or no two sources agree on: Windows 10 has
+ * at least two behind the last known one. The number is their name, and their
+ * fields stay raw. */
+/* clang-format off */
+#define NUMBER(low)  "Manipulate31" #low
+#define ROW(h)                                                                                     \
+	NUMBER(h##0), NUMBER(h##1), NUMBER(h##2), NUMBER(h##3), NUMBER(h##4), NUMBER(h##5),        \
+	NUMBER(h##6), NUMBER(h##7), NUMBER(h##8), NUMBER(h##9), NUMBER(h##A), NUMBER(h##B),        \
+	NUMBER(h##C), NUMBER(h##D), NUMBER(h##E), NUMBER(h##F)
+
+static const char *const numbered[] = {
+	ROW(3), ROW(4), ROW(5), ROW(6), ROW(7), ROW(8), ROW(9),
+	ROW(A), ROW(B), ROW(C), ROW(D), ROW(E), ROW(F),
+};
+/* clang-format on */
+
 static const char *manipulate_name(const struct kdp_manipulate *m, const struct kdp_api_info *info)
 {
-	static const char *const numbered[] = {
-		"Manipulate3161", "Manipulate3162", "Manipulate3163", "Manipulate3164",
-		"Manipulate3165", "Manipulate3166", "Manipulate3167", "Manipulate3168",
-		"Manipulate3169", "Manipulate316A", "Manipulate316B", "Manipulate316C",
-		"Manipulate316D", "Manipulate316E", "Manipulate316F",
-	};
-	uint32_t i = m->api - (KDP_SET_CONTEXT_EX + 1);
+	uint32_t i = m->api - KDP_READ_VIRTUAL_MEMORY;
 
 	if (info)
 		return info->name;
@@ -171,7 +194,7 @@ static int on_manipulate(struct kcap_link *l, struct kcap_event *e)
 		return e->name ? KD_OK : KD_ERR_UNSUPPORTED;
 	}
 	e->flags |= KCAP_IS_REPLY;
-	kcap_answer(l, e, KCAP_PAIR_REQUEST, about(&e->manipulate, info));
+	kcap_answer(l, e, KCAP_PAIR_REQUEST, reply_about(l, e, info));
 	if (e->manipulate.api == KDP_GET_VERSION && kdp_status_ok(e->manipulate.status) &&
 	    e->kd.payload.n >= KDP_MANIPULATE_LEN)
 		l->machine = e->machine = e->manipulate.version.machine;

@@ -50,9 +50,11 @@ void kcap_ask(struct kcap_link *l, struct kcap_event *e, enum kcap_pair pair, ui
 
 	if (e->flags & (KCAP_RETRANSMISSION | KCAP_DUPLICATE) && q->frame && q->about == about)
 		return;
-	if (q->open)
+	if (q->open && !q->optional)
 		e->unanswered = q->frame;
-	*q = (struct kcap_question){ true, about, e->frame, e->time_ns };
+	*q = (struct kcap_question){
+		.open = true, .about = about, .frame = e->frame, .time_ns = e->time_ns
+	};
 }
 
 void kcap_answer(struct kcap_link *l, struct kcap_event *e, enum kcap_pair pair, uint64_t about)
@@ -291,13 +293,23 @@ static bool is_break_in(struct kdp_span b)
 	return b.n > 0;
 }
 
+/* As a rule shorter than any KD packet, and its first field zero, but some
+ * targets repeat the last number there that they have got. Read as a KD header
+ * it is of type 0, and so is one with room for a longer address. */
+static bool is_ping(const struct kcap_event *e)
+{
+	struct kdp_span b = e->body;
+
+	if (e->sender != KCAP_TARGET || b.n < PING_LEN)
+		return false;
+	return b.n == PING_LEN ? kdp_get_u64(b.p) <= KDN_MAX_SEQ : !kdp_get_u64(b.p);
+}
+
 static void data_body(struct kcap_link *l, struct kcap_event *e)
 {
 	struct kdp_span b = e->body;
 
-	/* Shorter than any KD packet. Its first field is zero as a rule, but some
-	 * targets repeat the last number there that they have got. */
-	if (b.n == PING_LEN && e->sender == KCAP_TARGET && kdp_get_u64(b.p) <= KDN_MAX_SEQ) {
+	if (is_ping(e)) {
 		e->kind = KCAP_PING;
 		return;
 	}

@@ -23,6 +23,7 @@ e2e_tests = \
 	%D%/test_guest_kdloop.py \
 	%D%/test_hostile.py \
 	%D%/test_kdcap.py \
+	%D%/test_kdcap_sessions.py \
 	%D%/test_kdloop.py \
 	%D%/test_kdloop_rig.py \
 	%D%/test_kdloop_usb.py \

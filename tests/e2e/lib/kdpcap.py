@@ -1,17 +1,22 @@
 # Capture files with KD traffic in them, made from scratch: packets and messages
 # as docs/kd-protocol.md has them, KDNET datagrams, TCP streams, kdcap's records.
 # SPDX-License-Identifier: MIT
+import ctypes
 import hashlib
 import hmac
 import ipaddress
 import struct
-import subprocess
 
 TARGET, HOST = 0, 1
 LINK_RAW, LINK_USER0 = 101, 147
 MANIPULATE, DEBUG_IO, ACK, RESEND, RESET, STATE_CHANGE, TRACE_IO, CONTROL, FILE_IO = \
     2, 3, 4, 5, 6, 7, 9, 10, 11
 ADDRESSES = ("10.0.0.1", "10.0.0.2")  # target, host
+
+_crypto = ctypes.CDLL("libcrypto.so.3")
+for _name in "EVP_CIPHER_CTX_new", "EVP_aes_256_cbc":
+    getattr(_crypto, _name).restype = ctypes.c_void_p
+_aes = ctypes.c_void_p(_crypto.EVP_aes_256_cbc())
 
 
 # ---- KD ----------------------------------------------------------------------
@@ -84,9 +89,14 @@ def data_key(control_key, response):
 
 
 def aes_cbc(key, iv, plain):
-    return subprocess.run(["openssl", "enc", "-aes-256-cbc", "-nopad", "-K", key.hex(), "-iv",
-                           iv.hex()], input=plain, stdout=subprocess.PIPE, check=True,
-                          timeout=10).stdout
+    ctx = ctypes.c_void_p(_crypto.EVP_CIPHER_CTX_new())
+    out, n = ctypes.create_string_buffer(len(plain) + 16), ctypes.c_int()
+    ok = (_crypto.EVP_EncryptInit_ex(ctx, _aes, None, key, iv) == 1 and
+          _crypto.EVP_CIPHER_CTX_set_padding(ctx, 0) == 1 and
+          _crypto.EVP_EncryptUpdate(ctx, out, ctypes.byref(n), plain, len(plain)) == 1)
+    _crypto.EVP_CIPHER_CTX_free(ctx)
+    assert ok and n.value == len(plain), "libcrypto"
+    return out.raw[:n.value]
 
 
 def seal(control_key, cipher_key, channel, sender, seq, body, version=2):
@@ -124,9 +134,16 @@ def ipv4(protocol, src, dst, payload):
                        ipaddress.ip_address(dst).packed) + payload
 
 
-def udp(sender, payload, port=50000):
-    return ipv4(17, ADDRESSES[sender], ADDRESSES[1 - sender],
-                struct.pack(">HHHH", port, port, 8 + len(payload), 0) + payload)
+def ipv6(protocol, src, dst, payload):
+    return struct.pack(">IHBB16s16s", 6 << 28, len(payload), protocol, 64,
+                       ipaddress.ip_address(src).packed,
+                       ipaddress.ip_address(dst).packed) + payload
+
+
+def udp(sender, payload, port=50000, addresses=ADDRESSES):
+    ip = ipv6 if ":" in addresses[0] else ipv4
+    return ip(17, addresses[sender], addresses[1 - sender],
+              struct.pack(">HHHH", port, port, 8 + len(payload), 0) + payload)
 
 
 class Tcp:
