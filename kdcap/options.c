@@ -86,36 +86,25 @@ static bool complain(const char *text)
 
 /* ---- keys ------------------------------------------------------------- */
 
-/* One key; where: what to call it in an error. */
-static bool add_key(struct kcap_options *o, const char *text, const char *where)
+/* where: what to call them in an error. */
+static bool add_keys(struct kcap_options *o, const char *text, const char *where)
 {
-	char wrong[128], error[256];
+	char wrong[128], error[640];
+	uint8_t key[KDN_KEY_LEN];
+	int found;
 
-	if (o->nkeys == KCAP_MAX_KEYS)
-		return complain("more than 64 keys");
-	if (kdn_key_parse(o->keys[o->nkeys], text, wrong, sizeof(wrong))) {
-		snprintf(error, sizeof(error), "%s%s", where, wrong);
-		return complain(error);
+	while ((found = kdn_key_next(key, &text, wrong, sizeof(wrong))) == 1) {
+		if (o->nkeys == KCAP_MAX_KEYS) {
+			OPENSSL_cleanse(key, sizeof(key));
+			return complain("more than 64 keys");
+		}
+		memcpy(o->keys[o->nkeys++], key, sizeof(key));
 	}
-	o->nkeys++;
-	return true;
-}
-
-/* Keys apart by blanks, commas or line ends; # begins a comment. */
-static bool add_keys(struct kcap_options *o, char *text, const char *where)
-{
-	char *save = NULL;
-
-	for (char *hash = strchr(text, '#'); hash; hash = strchr(hash, '#')) {
-		size_t n = strcspn(hash, "\n");
-
-		memset(hash, ' ', n);
-	}
-	for (char *word = strtok_r(text, " \t\r\n,", &save); word;
-	     word = strtok_r(NULL, " \t\r\n,", &save))
-		if (!add_key(o, word, where))
-			return false;
-	return true;
+	OPENSSL_cleanse(key, sizeof(key));
+	if (!found)
+		return true;
+	snprintf(error, sizeof(error), "%s%s", where, wrong);
+	return complain(error);
 }
 
 static bool add_key_file(struct kcap_options *o, const char *path)

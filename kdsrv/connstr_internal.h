@@ -13,8 +13,12 @@ int kcs_fail(int code, char *error, size_t cap, const char *fmt, ...)
 int kcs_parse_server(struct kcs_server *out, const char *text, char *error, size_t cap);
 /* Loopback, or a Unix socket. */
 bool kcs_is_local(const struct kcs_server *s);
-/* The first line of a regular file, so that a secret need not stand in argv.
- * key names the key in the error texts, which never have the secret itself. */
+/* A regular file with secrets, so that they need not stand in argv: as much of
+ * it as fits, and a NUL behind it. key names the key in the error texts, which
+ * never have the secret itself. Returns its length, or an error. */
+long kcs_read_file(char *out, size_t size, const char *key, const char *file, char *error,
+                   size_t cap);
+/* The first line of such a file. */
 int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, char *error,
                     size_t cap);
 

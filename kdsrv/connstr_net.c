@@ -10,6 +10,8 @@
 #include "kdsrv/connstr_internal.h"
 #include "transport/kdnet_crypto.h"
 
+#define KEY_FILE_CAP 16384 /* how far into a file the first key is looked for */
+
 /* A key that lost its comma or its name must not end up in an error text, which
  * logs and other people's screens show. Every key has dots in it. */
 static bool may_be_secret(const char *value)
@@ -44,15 +46,20 @@ static int set_target_host(struct kcs_trans *t, const char *value, char *error, 
 	return KD_OK;
 }
 
-/* What kdn_key_parse says starts with "key: "; where names the key's origin. */
+/* What kdn_key_parse says, without the "key: " in front. */
+static const char *bare(const char *why)
+{
+	return strncmp(why, "key: ", 5) ? why : why + 5;
+}
+
+/* where names the key's origin. */
 static int parse_key(struct kcs_trans *t, const char *where, const char *text, char *error,
                      size_t cap)
 {
 	char why[128];
 
 	if (kdn_key_parse(t->key, text, why, sizeof why))
-		return kcs_fail(KD_ERR_INVALID, error, cap, "%s: %s", where,
-		                strncmp(why, "key: ", 5) ? why : why + 5);
+		return kcs_fail(KD_ERR_INVALID, error, cap, "%s: %s", where, bare(why));
 	t->has_key = true;
 	return KD_OK;
 }
@@ -94,17 +101,23 @@ int kcs_set_net(struct kcs_trans *t, const struct kcs_parsed *p, char *error, si
 	return KD_OK;
 }
 
+/* The first key of the file. */
 static int load_file(struct kcs_trans *t, char *error, size_t cap)
 {
-	char text[KCS_MAX_VALUE], where[KCS_MAX_VALUE + 16];
-	int err;
+	char text[KEY_FILE_CAP], why[128];
+	const char *p = text;
+	long n = kcs_read_file(text, sizeof text, "net:key", t->key_file, error, cap);
+	int found;
 
-	snprintf(where, sizeof where, "net:key=@%s", t->key_file);
-	err = kcs_read_secret(text, "net:key", t->key_file, error, cap);
-	if (!err)
-		err = parse_key(t, where, text, error, cap);
+	if (n < 0)
+		return (int)n;
+	found = kdn_key_next(t->key, &p, why, sizeof why);
 	explicit_bzero(text, sizeof text);
-	return err;
+	t->has_key = found == 1;
+	if (found == 1)
+		return KD_OK;
+	return kcs_fail(KD_ERR_INVALID, error, cap, "net:key=@%s: %s", t->key_file,
+	                found ? bare(why) : "no key in it");
 }
 
 int kcs_load_key(struct kcs_trans *t, char *error, size_t cap)

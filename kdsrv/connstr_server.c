@@ -211,30 +211,39 @@ static int set_ports(struct kcs_server *s, const char *value, bool listener, cha
 	return KD_OK;
 }
 
-int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, char *error,
-                    size_t cap)
+long kcs_read_file(char *out, size_t size, const char *key, const char *file, char *error,
+                   size_t cap)
 {
-	char text[KCS_MAX_VALUE + 1] = { 0 };
 	struct stat st;
 	ssize_t n = -1;
-	size_t len;
-	bool control;
 	int err = KD_OK;
 	int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
+	memset(out, 0, size);
 	if (fd < 0 || fstat(fd, &st) != 0)
 		err = kcs_fail(KD_ERR_INVALID, error, cap, "%s=@%s: cannot be read: %s", key, file,
 		               strerror(errno));
 	else if (!S_ISREG(st.st_mode))
 		err = kcs_fail(KD_ERR_INVALID, error, cap, "%s=@%s: not a regular file", key, file);
-	else if ((n = read(fd, text, sizeof text - 1)) < 0)
+	else if ((n = read(fd, out, size - 1)) < 0)
 		err = kcs_fail(KD_ERR_INVALID, error, cap, "%s=@%s: cannot be read: %s", key, file,
 		               strerror(errno));
 	if (fd >= 0)
 		close(fd);
-	if (err)
-		return err;
+	return err ? err : n;
+}
 
+int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, char *error,
+                    size_t cap)
+{
+	char text[KCS_MAX_VALUE + 1];
+	long n = kcs_read_file(text, sizeof text, key, file, error, cap);
+	size_t len;
+	bool control;
+	int err = KD_OK;
+
+	if (n < 0)
+		return (int)n;
 	len = strcspn(text, "\n");
 	control = len < (size_t)n && text[len] != '\n';
 	text[len] = '\0';

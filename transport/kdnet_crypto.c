@@ -99,6 +99,34 @@ int kdn_key_parse(uint8_t out[KDN_KEY_LEN], const char *text, char *error, size_
 	return KD_OK;
 }
 
+#define BETWEEN_KEYS " \t\r\n,"
+
+static const char *skip_to_key(const char *p)
+{
+	for (;;) {
+		p += strspn(p, BETWEEN_KEYS);
+		if (*p != '#')
+			return p;
+		p += strcspn(p, "\n");
+	}
+}
+
+int kdn_key_next(uint8_t out[KDN_KEY_LEN], const char **text, char *error, size_t cap)
+{
+	char key[KDN_KEY_TEXT_MAX + 2] = ""; /* what does not fit is none, cut or not */
+	const char *p = skip_to_key(*text);
+	size_t n = strcspn(p, BETWEEN_KEYS "#");
+	int err;
+
+	*text = p + n;
+	if (!n)
+		return 0;
+	memcpy(key, p, n < sizeof(key) ? n : sizeof(key) - 1);
+	err = kdn_key_parse(out, key, error, cap);
+	OPENSSL_cleanse(key, sizeof(key));
+	return err ? err : 1;
+}
+
 /* Keys that documents and test suites have printed, this one's included. */
 static const char *const published[] = {
 	"2steg4fzbj2sz.23418vzkd4ko3.1g34ou07z4pev.1sp3yo9yz874p",

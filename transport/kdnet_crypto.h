@@ -39,6 +39,11 @@ enum kdn_channel { KDN_DATA = 0, KDN_CONTROL = 1 };
 /* "w1.w2.w3.w4" as 32 bytes. KD_ERR_INVALID with a text in error that names
  * the word and what is wrong with it; the key itself is never in it. */
 int kdn_key_parse(uint8_t out[KDN_KEY_LEN], const char *text, char *error, size_t cap);
+/* The next key of a text that may hold several, as files of keys do: they stand
+ * apart by blanks, commas or line ends, and # begins a comment up to the end of
+ * its line. *text moves behind the key. 1: a key; 0: none is left;
+ * KD_ERR_INVALID as kdn_key_parse. */
+int kdn_key_next(uint8_t out[KDN_KEY_LEN], const char **text, char *error, size_t cap);
 /* Why this key should not be used, or NULL: words so short that they can be
  * guessed, or an example out of somebody's documentation. */
 const char *kdn_key_weakness(const uint8_t key[KDN_KEY_LEN]);

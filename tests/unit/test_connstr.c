@@ -831,29 +831,54 @@ static void write_key_file(char path[32], const char *text)
 	close(fd);
 }
 
-static void test_net_key_from_file(void **state)
+/* NULL: there is no file. */
+static int load_key_file(struct kcs_trans *t, const char *content)
 {
 	char path[32], text[96];
+	int err;
+
+	write_key_file(path, content ? content : "");
+	if (!content)
+		unlink(path);
+	snprintf(text, sizeof text, "net:port=1,key=@%s", path);
+	assert_int_equal(kcs_parse_trans(t, text, error, sizeof error), KD_OK);
+	error[0] = '\0';
+	err = kcs_load_key(t, error, sizeof error);
+	unlink(path);
+	return err;
+}
+
+static void test_net_key_from_file(void **state)
+{
+	static const char *const good[] = {
+		"1.2.3.4",
+		"1.2.3.4\nthe rest is not read",
+		"\n\n# rack 1\r\n\r\n  1.2.3.4  # in the lab\r\n5.6.7.8\n",
+		"#" LONG_250 LONG_250 "\n1.2.3.4",
+	};
+	static const struct {
+		const char *content, *said;
+	} bad[] = {
+		{ NULL, "cannot be read" },
+		{ "", "no key in it" },
+		{ "# 1.2.3.4\n\n", "no key in it" },
+		{ WORD ".2.3\n", ": 3 words; four are wanted" },
+		{ "# rack 1\n" WORD " 1.2.3.4\n", ": 1 word; four are wanted" },
+	};
 	struct kcs_trans t;
 
 	(void)state;
-	write_key_file(path, "1.2.3.4\nthe rest is not read");
-	snprintf(text, sizeof text, "net:port=1,key=@%s", path);
-	assert_int_equal(kcs_parse_trans(&t, text, error, sizeof error), KD_OK);
-	assert_int_equal(kcs_load_key(&t, error, sizeof error), KD_OK);
-	assert_true(t.has_key);
-	assert_int_equal(t.key[8], 2);
-	unlink(path);
-	assert_int_equal(kcs_parse_trans(&t, text, error, sizeof error), KD_OK);
-	assert_int_equal(kcs_load_key(&t, error, sizeof error), KD_ERR_INVALID);
-	assert_non_null(strstr(error, "cannot be read"));
-	write_key_file(path, WORD ".2.3\n");
-	snprintf(text, sizeof text, "net:port=1,key=@%s", path);
-	assert_int_equal(kcs_parse_trans(&t, text, error, sizeof error), KD_OK);
-	assert_int_equal(kcs_load_key(&t, error, sizeof error), KD_ERR_INVALID);
-	assert_non_null(strstr(error, "3 words; four are wanted"));
-	assert_null(strstr(error, WORD));
-	unlink(path);
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+		assert_int_equal(load_key_file(&t, good[i]), KD_OK);
+		assert_true(t.has_key);
+		assert_int_equal(t.key[8], 2);
+	}
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		assert_int_equal(load_key_file(&t, bad[i].content), KD_ERR_INVALID);
+		assert_false(t.has_key);
+		if (!strstr(error, bad[i].said) || strstr(error, WORD) || strstr(error, "key: "))
+			fail_msg("row %zu: said: %s", i, error);
+	}
 }
 
 static void test_net_key_from_environment(void **state)

@@ -117,6 +117,40 @@ static void an_error_does_not_tell_the_key(void **state)
 	assert_null(strstr(error, "y!"));
 }
 
+/* All keys of a text, by their first bytes; -1 behind them if one is wrong. */
+static void keys_are(const char *text, const char *want, const char *wrong)
+{
+	uint8_t key[KDN_KEY_LEN];
+	char error[128] = "", got[32] = "";
+	int found;
+
+	while ((found = kdn_key_next(key, &text, error, sizeof(error))) == 1)
+		snprintf(got + strlen(got), sizeof(got) - strlen(got), "%u ", key[0]);
+	assert_string_equal(got, want);
+	assert_int_equal(found, wrong ? KD_ERR_INVALID : 0);
+	if (wrong && !strstr(error, wrong))
+		fail_msg("said: %s", error);
+}
+
+static void a_text_may_hold_several_keys(void **state)
+{
+	(void)state;
+	keys_are("1.2.3.4", "1 ", NULL);
+	keys_are("", "", NULL);
+	keys_are(" \t\r\n,,", "", NULL);
+	keys_are("# nothing\n\n  # but comments", "", NULL);
+	keys_are("1.2.3.4,5.6.7.8 9.9.9.9", "1 5 9 ", NULL);
+	keys_are("# lab\n\n1.2.3.4 # rack 1, 2.2.2.2\r\n\t5.6.7.8# rack 2\n#", "1 5 ", NULL);
+	keys_are("#1.2.3.4\n5.6.7.8", "5 ", NULL);
+	keys_are("1.2.3.4 2.3 5.6.7.8", "1 ", "2 words; four");
+	keys_are("1.2.3.4.5", "", "more than four words");
+	keys_are("3w5e11264sgsf.3w5e11264sgsf.3w5e11264sgsf.3w5e11264sgsf", "255 ", NULL);
+	keys_are("3w5e11264sgsf.3w5e11264sgsf.3w5e11264sgsf.3w5e11264sgsf0", "", "longer than 13");
+	keys_are("3w5e11264sgsf.3w5e11264sgsf.3w5e11264sgsf.3w5e11264sgsf.", "", "more than four");
+	keys_are("1234567890123456789012345678901234567890123456789012345678901234567890", "",
+	         "longer than 13");
+}
+
 static void short_words_are_weak(void **state)
 {
 	uint8_t key[KDN_KEY_LEN];
@@ -521,6 +555,7 @@ int main(void)
 		cmocka_unit_test(capitals_are_letters),
 		cmocka_unit_test(bad_keys_are_refused),
 		cmocka_unit_test(an_error_does_not_tell_the_key),
+		cmocka_unit_test(a_text_may_hold_several_keys),
 		cmocka_unit_test(short_words_are_weak),
 		cmocka_unit_test(published_keys_are_weak),
 		cmocka_unit_test(vectors_open),
