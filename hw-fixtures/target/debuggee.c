@@ -8,79 +8,7 @@
  * it takes the byte for a lone one. */
 enum { LONE_BREAK_MS = 25 };
 
-enum {
-	STATUS_CONTROL_C = 1,
-	STATUS_BUGCHECK_FIRST = 3,
-	STATUS_BUGCHECK_SECOND = 4,
-	MANUALLY_INITIATED_CRASH = 0xE2,
-	ANSWER_MAX = 31,
-};
-
-static const struct tgt_layout layout_x86 = {
-	.pc = 0xB8,
-	.eflags = 0xC0,
-	.cs = 0xBC,
-	.ds = 0x98,
-	.es = 0x94,
-	.fs = 0x90,
-	.segment_size = 4,
-	.dr6 = 0x20,
-	.dr7 = 0x24,
-};
-
-static const struct tgt_layout layout_amd64 = {
-	.pc = 0xF8,
-	.eflags = 0x44,
-	.cs = 0x38,
-	.ds = 0x3A,
-	.es = 0x3C,
-	.fs = 0x3E,
-	.segment_size = 2,
-	.dr6 = 0x40,
-	.dr7 = 0x48,
-};
-
-const struct tgt_layout *tgt_layout(uint16_t machine)
-{
-	return machine == KDP_MACHINE_X86 ? &layout_x86 : &layout_amd64;
-}
-
-bool tgt_is_64(const struct tgt_debuggee *d)
-{
-	return kdp_machine_pointer_size(d->config.image->machine) == 8;
-}
-
-uint64_t tgt_canonical(const struct tgt_debuggee *d, uint64_t address)
-{
-	return kdp_machine_canonical(d->config.image->machine, address);
-}
-
-size_t tgt_context_len(const struct tgt_debuggee *d)
-{
-	return kdp_context_len(d->config.image->machine);
-}
-
-size_t tgt_special_len(const struct tgt_image *img)
-{
-	return img->machine == KDP_MACHINE_X86 ? KDP_SPECIAL_X86_LEN : img->quirks->special_len;
-}
-
-uint64_t tgt_pc(const struct tgt_debuggee *d, const uint8_t *context)
-{
-	const uint8_t *p = context + tgt_layout(d->config.image->machine)->pc;
-
-	return tgt_is_64(d) ? kdp_get_u64(p) : kdp_get_u32(p);
-}
-
-void tgt_set_pc(const struct tgt_debuggee *d, uint8_t *context, uint64_t pc)
-{
-	uint8_t *p = context + tgt_layout(d->config.image->machine)->pc;
-
-	if (tgt_is_64(d))
-		kdp_put_u64(p, pc);
-	else
-		kdp_put_u32(p, (uint32_t)pc);
-}
+enum { ANSWER_MAX = 31 };
 
 void tgt_init(struct tgt_debuggee *d, const struct tgt_config *c, int64_t now_ms)
 {
@@ -166,150 +94,6 @@ static void repeat_event(struct tgt_debuggee *d, int64_t now_ms)
 	tgt_flush(d, now_ms);
 }
 
-/* ---- the agenda ------------------------------------------------------- */
-
-/* NULL when the agenda is full. */
-static struct tgt_item *agenda_add(struct tgt_debuggee *d, int kind)
-{
-	struct tgt_item *item;
-
-	if (d->agenda_count == TGT_AGENDA)
-		return NULL;
-	item = &d->agenda[(d->agenda_head + d->agenda_count) % TGT_AGENDA];
-	d->agenda_count++;
-	memset(item, 0, sizeof(*item));
-	item->kind = kind;
-	return item;
-}
-
-static void add_text(struct tgt_debuggee *d, int kind, const char *text)
-{
-	struct tgt_item *item = agenda_add(d, kind);
-	size_t n = strlen(text);
-
-	if (!item)
-		return;
-	if (n >= sizeof(item->text))
-		n = sizeof(item->text) - 1;
-	memcpy(item->text, text, n);
-}
-
-void tgt_print(struct tgt_debuggee *d, const char *text)
-{
-	add_text(d, TGT_PRINT, text);
-}
-
-void tgt_prompt(struct tgt_debuggee *d, const char *text)
-{
-	add_text(d, TGT_PROMPT, text);
-}
-
-void tgt_file(struct tgt_debuggee *d, const char *name)
-{
-	add_text(d, TGT_FILE, name);
-}
-
-void tgt_load(struct tgt_debuggee *d, const struct tgt_module *mod, bool unload)
-{
-	struct tgt_item *item = agenda_add(d, unload ? TGT_UNLOAD : TGT_LOAD);
-
-	if (item)
-		item->module = *mod;
-}
-
-static void add_status(struct tgt_debuggee *d, uint32_t status)
-{
-	struct tgt_item *item = agenda_add(d, TGT_STATUS);
-
-	if (item)
-		item->status = status;
-}
-
-static const char *banner(const struct kdp_link_rules *rules)
-{
-	if (rules->reset_announces)
-		return "kdtarget: kernel debugger using NET\n";
-	if (rules->trailer_optional)
-		return "kdtarget: kernel debugger using USB\n";
-	return "kdtarget: kernel debugger using COM\n";
-}
-
-void tgt_boot(struct tgt_debuggee *d)
-{
-	const struct tgt_image *img = d->config.image;
-
-	tgt_print(d, banner(d->config.rules));
-	for (unsigned i = 0; i < TGT_MODULES; i++) {
-		if (img->module_used & 1u << i)
-			tgt_load(d, &img->modules[i], false);
-	}
-	tgt_print(d, "kdtarget: boot complete\n");
-	if (d->config.wait)
-		add_status(d, STATUS_CONTROL_C);
-}
-
-static char *put_hex(char *p, uint64_t value, unsigned digits)
-{
-	while (digits-- > 0)
-		*p++ = "0123456789ABCDEF"[value >> 4 * digits & 15];
-	return p;
-}
-
-static char *put_text(char *p, const char *text)
-{
-	while (*text)
-		*p++ = *text++;
-	return p;
-}
-
-static void print_bugcheck(struct tgt_debuggee *d, uint32_t code, const uint64_t params[4])
-{
-	unsigned digits = tgt_is_64(d) ? 16 : 8;
-	char line[128], *p = put_text(line, "\n*** Fatal System Error: 0x");
-
-	p = put_text(put_hex(p, code, 8), "\n");
-	*p = '\0';
-	tgt_print(d, line);
-	p = line;
-	for (unsigned i = 0; i < 4; i++) {
-		p = put_text(p, i ? "," : "                       (");
-		p = put_hex(put_text(p, "0x"), params[i], digits);
-	}
-	p = put_text(p, ")\n\n");
-	*p = '\0';
-	tgt_print(d, line);
-}
-
-static void save_bugcheck(struct tgt_debuggee *d, uint32_t code, const uint64_t params[4])
-{
-	uint8_t words[5 * 8];
-	size_t step = kdp_machine_pointer_size(d->config.image->machine);
-
-	for (unsigned i = 0; i < 5; i++) {
-		uint64_t value = i ? params[i - 1] : code;
-
-		if (step == 8)
-			kdp_put_u64(words + 8 * i, value);
-		else
-			kdp_put_u32(words + 4 * i, (uint32_t)value);
-	}
-	d->config.ops->write_virtual(d->config.machine_data, d->config.image->bugcheck_data, words,
-	                             5 * step);
-}
-
-void tgt_bugcheck(struct tgt_debuggee *d, uint32_t code, const uint64_t params[4])
-{
-	save_bugcheck(d, code, params);
-	d->agenda_count = 0;
-	d->call = TGT_CALL_NONE;
-	/* A crash by hand has nothing to announce. */
-	if (code != MANUALLY_INITIATED_CRASH) {
-		print_bugcheck(d, code, params);
-		add_status(d, STATUS_BUGCHECK_FIRST);
-	}
-	d->bugchecked = true;
-}
-
 /* ---- telling ---------------------------------------------------------- */
 
 static void send_print(struct tgt_debuggee *d, const struct tgt_item *item, int64_t now_ms)
@@ -375,9 +159,7 @@ static void tell(struct tgt_debuggee *d, int64_t now_ms)
 {
 	struct tgt_item *item = &d->called;
 
-	*item = d->agenda[d->agenda_head];
-	d->agenda_head = (d->agenda_head + 1) % TGT_AGENDA;
-	d->agenda_count--;
+	tgt_agenda_take(d, item);
 	if (item->kind == TGT_STATUS)
 		d->call = TGT_CALL_BREAK;
 	else if (!d->present)
@@ -406,10 +188,10 @@ static void decide(struct tgt_debuggee *d, int64_t now_ms)
 	if (d->state != TGT_RUNNING || d->call != TGT_CALL_NONE)
 		return;
 	if (d->bugchecked) {
-		call_break(d, STATUS_BUGCHECK_SECOND);
+		call_break(d, TGT_STATUS_BUGCHECK_SECOND);
 	} else if (d->break_pending) {
 		d->break_pending = false;
-		call_break(d, STATUS_CONTROL_C);
+		call_break(d, TGT_STATUS_CONTROL_C);
 	}
 }
 

@@ -1,9 +1,11 @@
 # The debuggee: kdtarget, and the same thing on bare metal.
 noinst_LIBRARIES += libdebuggee.a
 libdebuggee_a_SOURCES = \
+	%D%/agenda.c \
 	%D%/breakpoint.c \
 	%D%/debuggee.c %D%/debuggee.h %D%/debuggee_internal.h \
 	%D%/image.c %D%/image.h \
+	%D%/registers.c \
 	%D%/requests.c \
 	%D%/stop.c
 

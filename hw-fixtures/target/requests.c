@@ -9,15 +9,6 @@
 #define STATUS_NOT_FOUND             0xC0000225u
 
 enum {
-	X86_SPECIAL_OFFSET = KDP_CONTEXT_X86_LEN, /* in KPROCESSOR_STATE */
-	X86_STATE_LEN = KDP_CONTEXT_X86_LEN + KDP_SPECIAL_X86_LEN,
-	SELECTOR_KPCR = 0,
-	SELECTOR_KPRCB = 1,
-	SELECTOR_SPECIAL = 2,
-	SELECTOR_THREAD = 3,
-	MANUALLY_INITIATED_CRASH = 0xE2,
-	DR6_NOTHING = 0,
-	TRAP_FLAG = 0x100,
 	/* A pattern search looks at this much memory at once. */
 	SEARCH_PIECE = 1024,
 	/* More than this would hold the machine for too long. */
@@ -25,14 +16,15 @@ enum {
 	FILL_MAX = 16 * 1024 * 1024,
 };
 
-/* A handler changes m into the reply. Data of the request points into the
- * link's buffer; data of the reply lies in d->scratch. */
-typedef void handler(struct tgt_debuggee *d, struct kdp_manipulate *m);
-
-static void fail(struct kdp_manipulate *m)
+void tgt_refuse(struct kdp_manipulate *m)
 {
 	m->status = KDP_STATUS_UNSUCCESSFUL;
 	m->data = kdp_span(NULL, 0);
+}
+
+bool tgt_good_processor(const struct kdp_manipulate *m)
+{
+	return m->processor == 0;
 }
 
 /* ---- memory ----------------------------------------------------------- */
@@ -102,7 +94,7 @@ static void search_memory(struct tgt_debuggee *d, struct kdp_manipulate *m)
 	m->data = kdp_span(NULL, 0);
 	if (d->config.image->quirks->no_search_fill || !pattern.n ||
 	    pattern.n != m->search.pattern_length || pattern.n > SEARCH_PIECE / 2) {
-		fail(m);
+		tgt_refuse(m);
 		return;
 	}
 	if (left > SEARCH_MAX)
@@ -138,7 +130,7 @@ static void fill_memory(struct tgt_debuggee *d, struct kdp_manipulate *m)
 	m->status = KDP_STATUS_SUCCESS;
 	if (d->config.image->quirks->no_search_fill || !pattern.n || left > FILL_MAX ||
 	    pattern.n != m->fill.pattern_length) {
-		fail(m);
+		tgt_refuse(m);
 		return;
 	}
 	if (fn == ops->write_virtual)
@@ -147,7 +139,7 @@ static void fill_memory(struct tgt_debuggee *d, struct kdp_manipulate *m)
 		size_t n = left < pattern.n ? left : pattern.n;
 
 		if (fn(d->config.machine_data, at, pattern.p, n) != n) {
-			fail(m);
+			tgt_refuse(m);
 			return;
 		}
 		at += n;
@@ -162,182 +154,6 @@ static void query_memory(struct tgt_debuggee *d, struct kdp_manipulate *m)
 	m->status = m->query.space ? STATUS_INVALID_PARAMETER : KDP_STATUS_SUCCESS;
 	m->query.space = kernel ? 2 : 0;
 	m->query.flags = 7; /* read, write, execute; like ReactOS for everything */
-}
-
-/* ---- registers -------------------------------------------------------- */
-
-static bool good_processor(const struct kdp_manipulate *m)
-{
-	return m->processor == 0;
-}
-
-static void get_context(struct tgt_debuggee *d, struct kdp_manipulate *m)
-{
-	if (!good_processor(m)) {
-		fail(m);
-		return;
-	}
-	d->config.ops->get_context(d->config.machine_data, d->scratch);
-	d->context_read = true;
-	m->status = KDP_STATUS_SUCCESS;
-	m->data = kdp_span(d->scratch, tgt_context_len(d));
-}
-
-static bool may_set_context(const struct tgt_debuggee *d, const struct kdp_manipulate *m)
-{
-	return good_processor(m) && (d->context_read || !d->config.image->quirks->set_needs_get);
-}
-
-static void set_context(struct tgt_debuggee *d, struct kdp_manipulate *m)
-{
-	if (!may_set_context(d, m) || m->data.n < tgt_context_len(d)) {
-		fail(m);
-		return;
-	}
-	d->config.ops->set_context(d->config.machine_data, m->data.p);
-	m->status = KDP_STATUS_SUCCESS;
-	m->data = kdp_span(NULL, 0);
-}
-
-/* Whether the wanted piece lies inside the context. */
-static bool good_piece(const struct tgt_debuggee *d, const struct kdp_manipulate *m)
-{
-	size_t len = tgt_context_len(d);
-
-	return good_processor(m) && !d->config.image->quirks->no_context_ex &&
-	       m->context_ex.offset <= len && m->context_ex.count <= len - m->context_ex.offset;
-}
-
-static void get_context_ex(struct tgt_debuggee *d, struct kdp_manipulate *m)
-{
-	if (!good_piece(d, m)) {
-		m->context_ex.copied = 0;
-		fail(m);
-		return;
-	}
-	d->config.ops->get_context(d->config.machine_data, d->scratch);
-	d->context_read = true;
-	m->status = KDP_STATUS_SUCCESS;
-	m->context_ex.copied = m->context_ex.count;
-	m->data = kdp_span(d->scratch + m->context_ex.offset, m->context_ex.count);
-}
-
-static void set_context_ex(struct tgt_debuggee *d, struct kdp_manipulate *m)
-{
-	if (!good_piece(d, m) || !may_set_context(d, m) || m->data.n < m->context_ex.count) {
-		m->context_ex.copied = 0;
-		fail(m);
-		return;
-	}
-	d->config.ops->get_context(d->config.machine_data, d->scratch);
-	memcpy(d->scratch + m->context_ex.offset, m->data.p, m->context_ex.count);
-	d->config.ops->set_context(d->config.machine_data, d->scratch);
-	m->status = KDP_STATUS_SUCCESS;
-	m->context_ex.copied = m->context_ex.count;
-	m->data = kdp_span(NULL, 0);
-}
-
-static void read_control_pointer(struct tgt_debuggee *d, struct kdp_manipulate *m, uint64_t value)
-{
-	uint32_t n = m->memory.count < 8 ? m->memory.count : 8;
-
-	kdp_put_u64(d->scratch, value);
-	m->status = KDP_STATUS_SUCCESS;
-	m->memory.actual = n;
-	m->data = kdp_span(d->scratch, n);
-}
-
-static void read_special(struct tgt_debuggee *d, struct kdp_manipulate *m)
-{
-	uint32_t n = (uint32_t)tgt_special_len(d->config.image);
-
-	d->config.ops->get_special(d->config.machine_data, d->scratch);
-	if (!d->config.image->quirks->whole_special && m->memory.count < n)
-		n = m->memory.count;
-	m->status = KDP_STATUS_SUCCESS;
-	m->memory.actual = n;
-	m->data = kdp_span(d->scratch, n);
-}
-
-/* On x86 the control space is KPROCESSOR_STATE, addressed by offset. */
-static void get_state_x86(struct tgt_debuggee *d, uint8_t *state)
-{
-	d->config.ops->get_context(d->config.machine_data, state);
-	d->config.ops->get_special(d->config.machine_data, state + X86_SPECIAL_OFFSET);
-}
-
-static void read_control_x86(struct tgt_debuggee *d, struct kdp_manipulate *m)
-{
-	uint64_t at = m->memory.address;
-	uint32_t n = m->memory.count;
-
-	if (at >= X86_STATE_LEN) {
-		m->memory.actual = 0;
-		fail(m);
-		return;
-	}
-	if (n > X86_STATE_LEN - at)
-		n = (uint32_t)(X86_STATE_LEN - at);
-	get_state_x86(d, d->scratch);
-	m->status = KDP_STATUS_SUCCESS;
-	m->memory.actual = n;
-	m->data = kdp_span(d->scratch + at, n);
-}
-
-static void read_control_space(struct tgt_debuggee *d, struct kdp_manipulate *m)
-{
-	const struct tgt_image *img = d->config.image;
-
-	m->data = kdp_span(NULL, 0);
-	if (!good_processor(m)) {
-		m->memory.actual = 0;
-		fail(m);
-	} else if (!tgt_is_64(d)) {
-		read_control_x86(d, m);
-	} else if (m->memory.address == SELECTOR_SPECIAL) {
-		read_special(d, m);
-	} else if (m->memory.address == SELECTOR_KPCR) {
-		read_control_pointer(d, m, img->kpcr);
-	} else if (m->memory.address == SELECTOR_KPRCB) {
-		read_control_pointer(d, m, img->kprcb);
-	} else if (m->memory.address == SELECTOR_THREAD) {
-		read_control_pointer(d, m, img->thread);
-	} else {
-		m->memory.actual = 0;
-		fail(m);
-	}
-}
-
-static bool write_control_x86(struct tgt_debuggee *d, const struct kdp_manipulate *m)
-{
-	uint64_t at = m->memory.address;
-
-	if (at > X86_STATE_LEN || m->data.n > X86_STATE_LEN - at)
-		return false;
-	get_state_x86(d, d->scratch);
-	memcpy(d->scratch + at, m->data.p, m->data.n);
-	d->config.ops->set_context(d->config.machine_data, d->scratch);
-	d->config.ops->set_special(d->config.machine_data, d->scratch + X86_SPECIAL_OFFSET);
-	return true;
-}
-
-static bool write_special(struct tgt_debuggee *d, const struct kdp_manipulate *m)
-{
-	if (m->memory.address != SELECTOR_SPECIAL || m->data.n != tgt_special_len(d->config.image))
-		return false;
-	d->config.ops->set_special(d->config.machine_data, m->data.p);
-	return true;
-}
-
-static void write_control_space(struct tgt_debuggee *d, struct kdp_manipulate *m)
-{
-	bool ok = good_processor(m) && m->data.n &&
-	          (tgt_is_64(d) ? write_special(d, m) : write_control_x86(d, m));
-
-	m->status = ok ? KDP_STATUS_SUCCESS : KDP_STATUS_UNSUCCESSFUL;
-	m->memory.actual = ok ? (uint32_t)m->data.n : 0;
-	if (!ok || !d->config.image->quirks->echo_special)
-		m->data = kdp_span(NULL, 0);
 }
 
 /* ---- breakpoints, ports, MSRs, version -------------------------------- */
@@ -454,23 +270,23 @@ static void check_low_memory(struct tgt_debuggee *d, struct kdp_manipulate *m)
 
 static void unimplemented(struct tgt_debuggee *d, struct kdp_manipulate *m)
 {
-	fail(m);
+	tgt_refuse(m);
 	if (d->config.image->quirks->print_unimplemented)
 		tgt_note(d, "kdtarget: this request is not implemented\n");
 }
 
 static const struct {
 	uint16_t api;
-	handler *serve;
+	tgt_handler *serve;
 } handlers[] = {
 	{ KDP_READ_VIRTUAL_MEMORY, read_virtual },
 	{ KDP_WRITE_VIRTUAL_MEMORY, write_virtual },
-	{ KDP_GET_CONTEXT, get_context },
-	{ KDP_SET_CONTEXT, set_context },
+	{ KDP_GET_CONTEXT, tgt_get_context },
+	{ KDP_SET_CONTEXT, tgt_set_context },
 	{ KDP_WRITE_BREAKPOINT, write_breakpoint },
 	{ KDP_RESTORE_BREAKPOINT, restore_breakpoint },
-	{ KDP_READ_CONTROL_SPACE, read_control_space },
-	{ KDP_WRITE_CONTROL_SPACE, write_control_space },
+	{ KDP_READ_CONTROL_SPACE, tgt_read_control_space },
+	{ KDP_WRITE_CONTROL_SPACE, tgt_write_control_space },
 	{ KDP_READ_IO_SPACE, io_space },
 	{ KDP_WRITE_IO_SPACE, io_space },
 	{ KDP_READ_PHYSICAL_MEMORY, read_physical },
@@ -484,45 +300,17 @@ static const struct {
 	{ KDP_CHECK_LOW_MEMORY, check_low_memory },
 	{ KDP_FILL_MEMORY, fill_memory },
 	{ KDP_QUERY_MEMORY, query_memory },
-	{ KDP_GET_CONTEXT_EX, get_context_ex },
-	{ KDP_SET_CONTEXT_EX, set_context_ex },
+	{ KDP_GET_CONTEXT_EX, tgt_get_context_ex },
+	{ KDP_SET_CONTEXT_EX, tgt_set_context_ex },
 };
 
 /* ---- requests without a reply ----------------------------------------- */
 
-static void set_trace(struct tgt_debuggee *d, bool on)
-{
-	const struct tgt_layout *l = tgt_layout(d->config.image->machine);
-	uint8_t *context = d->scratch;
-	uint32_t eflags;
-
-	d->config.ops->get_context(d->config.machine_data, context);
-	eflags = kdp_get_u32(context + l->eflags) & ~(uint32_t)TRAP_FLAG;
-	kdp_put_u32(context + l->eflags, on ? eflags | TRAP_FLAG : eflags);
-	d->config.ops->set_context(d->config.machine_data, context);
-}
-
-static void set_debug_control(struct tgt_debuggee *d, uint64_t dr7)
-{
-	const struct tgt_layout *l = tgt_layout(d->config.image->machine);
-	uint8_t *special = d->scratch;
-
-	d->config.ops->get_special(d->config.machine_data, special);
-	if (tgt_is_64(d)) {
-		kdp_put_u64(special + l->dr6, DR6_NOTHING);
-		kdp_put_u64(special + l->dr7, dr7);
-	} else {
-		kdp_put_u32(special + l->dr6, DR6_NOTHING);
-		kdp_put_u32(special + l->dr7, (uint32_t)dr7);
-	}
-	d->config.ops->set_special(d->config.machine_data, special);
-}
-
 static void continue2(struct tgt_debuggee *d, const struct kdp_manipulate *m, int64_t now_ms)
 {
 	if (kdp_status_ok(m->cont2.status) && !d->is_load) {
-		set_trace(d, m->cont2.trace);
-		set_debug_control(d, m->cont2.dr7);
+		tgt_set_trace(d, m->cont2.trace);
+		tgt_set_debug_control(d, m->cont2.dr7);
 	}
 	tgt_leave(d, m->cont2.status, now_ms);
 }
@@ -540,7 +328,7 @@ static void reboot(struct tgt_debuggee *d, int64_t now_ms)
 
 static void switch_processor(struct tgt_debuggee *d, const struct kdp_manipulate *m, int64_t now_ms)
 {
-	if (!good_processor(m))
+	if (!tgt_good_processor(m))
 		tgt_note(d, "kdtarget: there is no such processor\n");
 	d->want_event = true;
 	tgt_flush(d, now_ms);
@@ -562,7 +350,7 @@ static bool without_reply(struct tgt_debuggee *d, const struct kdp_manipulate *m
 		reboot(d, now_ms);
 		return true;
 	case KDP_CAUSE_BUGCHECK:
-		tgt_bugcheck(d, MANUALLY_INITIATED_CRASH, no_params);
+		tgt_bugcheck(d, TGT_MANUALLY_INITIATED_CRASH, no_params);
 		tgt_leave(d, KDP_DBG_CONTINUE, now_ms);
 		return true;
 	case KDP_SWITCH_PROCESSOR:
@@ -589,7 +377,7 @@ static long refuse_unknown(uint8_t *reply, const struct kdp_manipulate *m)
 void tgt_request(struct tgt_debuggee *d, struct kdp_span payload, int64_t now_ms)
 {
 	struct kdp_manipulate m;
-	handler *serve = unimplemented;
+	tgt_handler *serve = unimplemented;
 	long n;
 
 	/* Too short for a request: acknowledged and ignored, as on a target
