@@ -12,7 +12,9 @@ libdebuggee_a_SOURCES = \
 noinst_LIBRARIES += libmachinesim.a
 libmachinesim_a_SOURCES = \
 	%D%/machine_sim.c %D%/machine_sim.h \
+	%D%/sim_alu.c %D%/sim_alu.h \
 	%D%/sim_cpu.c \
+	%D%/sim_debug.c \
 	%D%/sim_memory.c
 
 bin_PROGRAMS += kdtarget

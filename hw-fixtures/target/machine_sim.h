@@ -83,5 +83,12 @@ uint8_t *sim_stats(struct sim *s);
 bool sim_load(struct sim *s, uint64_t address, void *buf, size_t n);
 bool sim_store(struct sim *s, uint64_t address, const void *buf, size_t n);
 bool sim_is_64(const struct sim *s);
+/* And its debug registers. DR6: these bits and no others. */
+void sim_set_dr6(struct sim *s, uint32_t bits);
+/* Bits of the execution breakpoints that are set on pc. */
+uint32_t sim_execution_hits(struct sim *s, uint64_t pc);
+/* Something was written: takes note of a data breakpoint there, in DR6 and in
+ * watch_hit. */
+void sim_watch(struct sim *s, uint64_t address, unsigned size);
 
 #endif

@@ -5,12 +5,10 @@
 
 #include <string.h>
 
+#include "hw-fixtures/target/sim_alu.h"
+
 enum {
-	FLAG_CF = 0x1,
-	FLAG_ZF = 0x40,
-	FLAG_SF = 0x80,
 	FLAG_TF = 0x100,
-	FLAG_OF = 0x800,
 	FLAGS_FIXED = 0x2,
 	DR6_STEP = 0x4000,
 	RSP = 4,
@@ -78,23 +76,6 @@ static void set_pc(struct sim *s, uint64_t pc)
 		kdp_put_u32(s->context + 0xB8, (uint32_t)pc);
 }
 
-/* KernelDr0..7 in the special registers. */
-static uint64_t get_dr(struct sim *s, unsigned n)
-{
-	unsigned slot = n < 4 ? n : n - 2;
-
-	return sim_is_64(s) ? kdp_get_u64(s->special + 0x20 + 8 * slot)
-	                    : kdp_get_u32(s->special + 0x10 + 4 * slot);
-}
-
-static void set_dr6(struct sim *s, uint32_t bits)
-{
-	if (sim_is_64(s))
-		kdp_put_u64(s->special + 0x40, 0xFFFF0FF0u | bits);
-	else
-		kdp_put_u32(s->special + 0x20, 0xFFFF0FF0u | bits);
-}
-
 /* ---- exceptions ------------------------------------------------------- */
 
 static void raise(struct insn *i, uint32_t code, uint64_t p0, uint64_t p1, uint32_t nparams)
@@ -123,23 +104,6 @@ static uint64_t load(struct insn *i, uint64_t address, unsigned size)
 	return kdp_get_u64(word);
 }
 
-/* Data breakpoints trap after the instruction that writes. */
-static void watch(struct insn *i, uint64_t address, unsigned size)
-{
-	uint64_t dr7 = get_dr(i->s, 7);
-
-	for (unsigned n = 0; n < 4; n++) {
-		unsigned kind = dr7 >> (16 + 4 * n) & 3, len = (unsigned)(dr7 >> (18 + 4 * n) & 3);
-		uint64_t at = get_dr(i->s, n), bytes = len == 2 ? 8 : len + 1;
-
-		if (!(dr7 >> 2 * n & 3) || (kind & 1) == 0 || at + bytes <= address ||
-		    address + size <= at)
-			continue;
-		i->s->watch_hit = true;
-		set_dr6(i->s, 1u << n);
-	}
-}
-
 static void store(struct insn *i, uint64_t address, uint64_t value, unsigned size)
 {
 	uint8_t word[8];
@@ -150,7 +114,7 @@ static void store(struct insn *i, uint64_t address, uint64_t value, unsigned siz
 	if (!sim_store(i->s, address, word, size))
 		raise(i, KDP_EXC_ACCESS_VIOLATION, 1, address, 2);
 	else
-		watch(i, address, size);
+		sim_watch(i->s, address, size);
 }
 
 static unsigned pointer_size(const struct insn *i)
@@ -263,8 +227,6 @@ static void set_rm(struct insn *i, uint64_t value)
 
 /* ---- arithmetic ------------------------------------------------------- */
 
-enum alu { ALU_ADD, ALU_OR, ALU_ADC, ALU_SBB, ALU_AND, ALU_SUB, ALU_XOR, ALU_CMP };
-
 static void set_flags(struct insn *i, uint32_t change, uint32_t value)
 {
 	uint32_t flags = kdp_get_u32(flags_at(i->s));
@@ -273,50 +235,30 @@ static void set_flags(struct insn *i, uint32_t change, uint32_t value)
 		kdp_put_u32(flags_at(i->s), (flags & ~change) | (value & change));
 }
 
-static uint64_t calculate(struct insn *i, enum alu op, uint64_t a, uint64_t b, uint32_t change)
+static const uint32_t all_flags = SIM_FLAG_CF | SIM_FLAG_ZF | SIM_FLAG_SF | SIM_FLAG_OF;
+
+static uint64_t calculate(struct insn *i, enum sim_alu op, uint64_t a, uint64_t b, uint32_t change)
 {
-	unsigned shift = 64 - 8 * i->size;
-	uint64_t r = 0;
 	uint32_t flags = 0;
 
-	/* At the top of 64 bits, carry and overflow fall out by themselves. */
-	a <<= shift;
-	b <<= shift;
-	switch (op) {
-	case ALU_ADD:
-		r = a + b;
-		flags = (r < a ? FLAG_CF : 0) | ((~(a ^ b) & (a ^ r)) >> 63 ? FLAG_OF : 0);
-		break;
-	case ALU_SUB:
-	case ALU_CMP:
-		r = a - b;
-		flags = (a < b ? FLAG_CF : 0) | (((a ^ b) & (a ^ r)) >> 63 ? FLAG_OF : 0);
-		break;
-	case ALU_OR:
-		r = a | b;
-		break;
-	case ALU_AND:
-		r = a & b;
-		break;
-	case ALU_XOR:
-		r = a ^ b;
-		break;
-	case ALU_ADC:
-	case ALU_SBB:
+	if (op == SIM_ALU_ADC || op == SIM_ALU_SBB)
 		undefined(i);
-		break;
-	}
-	flags |= (r ? 0 : FLAG_ZF) | (r >> 63 ? FLAG_SF : 0);
+	a = sim_alu(op, a, b, i->size, &flags);
 	set_flags(i, change, flags);
-	return r >> shift;
+	return a;
 }
 
-static const uint32_t all_flags = FLAG_CF | FLAG_ZF | FLAG_SF | FLAG_OF;
+static bool condition(struct insn *i, unsigned code)
+{
+	if (!sim_condition_is_known(code))
+		undefined(i);
+	return sim_condition(kdp_get_u32(flags_at(i->s)), code);
+}
 
 /* Opcodes 01, 03, 09, 0B ... 39, 3B: register and register or memory. */
 static void op_alu_rm(struct insn *i, uint8_t opcode)
 {
-	enum alu op = opcode >> 3;
+	enum sim_alu op = opcode >> 3;
 	bool to_reg = opcode & 2;
 	uint64_t a, b, r;
 
@@ -324,7 +266,7 @@ static void op_alu_rm(struct insn *i, uint8_t opcode)
 	a = to_reg ? get_reg(i->s, i->reg) : get_rm(i);
 	b = to_reg ? get_rm(i) : get_reg(i->s, i->reg);
 	r = calculate(i, op, a, b, all_flags);
-	if (op == ALU_CMP || i->failed)
+	if (op == SIM_ALU_CMP || i->failed)
 		return;
 	if (to_reg)
 		set_reg(i->s, i->reg, r, i->size);
@@ -340,43 +282,8 @@ static void op_alu_imm(struct insn *i, unsigned imm_size)
 	decode_modrm(i, imm_size);
 	a = get_rm(i);
 	r = calculate(i, i->reg & 7, a, fetch_signed(i, imm_size), all_flags);
-	if ((i->reg & 7) != ALU_CMP)
+	if ((i->reg & 7) != SIM_ALU_CMP)
 		set_rm(i, r);
-}
-
-static bool condition(struct insn *i, unsigned code)
-{
-	uint32_t f = kdp_get_u32(flags_at(i->s));
-	bool cf = f & FLAG_CF, zf = f & FLAG_ZF, sf = f & FLAG_SF, of = f & FLAG_OF;
-	bool yes = false;
-
-	switch (code >> 1) {
-	case 0:
-		yes = of;
-		break;
-	case 1:
-		yes = cf;
-		break;
-	case 2:
-		yes = zf;
-		break;
-	case 3:
-		yes = cf || zf;
-		break;
-	case 4:
-		yes = sf;
-		break;
-	case 5: /* parity is not kept */
-		undefined(i);
-		break;
-	case 6:
-		yes = sf != of;
-		break;
-	case 7:
-		yes = zf || sf != of;
-		break;
-	}
-	return yes != (code & 1);
 }
 
 /* ---- control flow ----------------------------------------------------- */
@@ -442,10 +349,10 @@ static void op_group5(struct insn *i)
 	value = get_rm(i);
 	switch (i->reg & 7) {
 	case 0:
-		set_rm(i, calculate(i, ALU_ADD, value, 1, all_flags & ~(uint32_t)FLAG_CF));
+		set_rm(i, calculate(i, SIM_ALU_ADD, value, 1, all_flags & ~(uint32_t)SIM_FLAG_CF));
 		break;
 	case 1:
-		set_rm(i, calculate(i, ALU_SUB, value, 1, all_flags & ~(uint32_t)FLAG_CF));
+		set_rm(i, calculate(i, SIM_ALU_SUB, value, 1, all_flags & ~(uint32_t)SIM_FLAG_CF));
 		break;
 	case 2:
 		push(i, i->pc + i->at);
@@ -550,7 +457,7 @@ static void execute(struct insn *i, uint8_t opcode, bool *halt)
 		break;
 	case 0x85:
 		decode_modrm(i, 0);
-		calculate(i, ALU_AND, get_rm(i), get_reg(i->s, i->reg), all_flags);
+		calculate(i, SIM_ALU_AND, get_rm(i), get_reg(i->s, i->reg), all_flags);
 		break;
 	case 0x89:
 	case 0x8B:
@@ -639,19 +546,6 @@ static bool step(struct sim *s, struct tgt_exception *e, bool *halt)
 	return !i.failed;
 }
 
-/* Bits of the execution breakpoints that are set on pc. */
-static uint32_t execution_hits(struct sim *s, uint64_t pc)
-{
-	uint64_t dr7 = get_dr(s, 7);
-	uint32_t hits = 0;
-
-	for (unsigned n = 0; n < 4; n++) {
-		if (dr7 >> 2 * n & 3 && !(dr7 >> (16 + 4 * n) & 3) && get_dr(s, n) == pc)
-			hits |= 1u << n;
-	}
-	return hits;
-}
-
 static enum sim_result trap(struct sim *s, struct tgt_exception *e)
 {
 	*e = (struct tgt_exception){ .code = KDP_EXC_SINGLE_STEP, .address = get_pc(s) };
@@ -661,12 +555,12 @@ static enum sim_result trap(struct sim *s, struct tgt_exception *e)
 enum sim_result sim_run(struct sim *s, unsigned budget, struct tgt_exception *e)
 {
 	for (; budget; budget--) {
-		uint32_t flags = kdp_get_u32(flags_at(s)), hits = execution_hits(s, get_pc(s));
+		uint32_t flags = kdp_get_u32(flags_at(s)), hits = sim_execution_hits(s, get_pc(s));
 		bool halt = false;
 
 		if (hits && !s->resumed) {
 			s->resumed = true;
-			set_dr6(s, hits);
+			sim_set_dr6(s, hits);
 			return trap(s, e);
 		}
 		s->resumed = false;
@@ -674,7 +568,7 @@ enum sim_result sim_run(struct sim *s, unsigned budget, struct tgt_exception *e)
 			return SIM_EXCEPTION;
 		if (flags & FLAG_TF) {
 			kdp_put_u32(flags_at(s), kdp_get_u32(flags_at(s)) & ~(uint32_t)FLAG_TF);
-			set_dr6(s, DR6_STEP);
+			sim_set_dr6(s, DR6_STEP);
 			s->watch_hit = false;
 			return trap(s, e);
 		}
