@@ -122,7 +122,7 @@ struct kdl_options {
 	const char *rig;      /* a file */
 	const char *mode;     /* NULL: only look */
 	unsigned duration_s;  /* 0: as the link thinks best */
-	unsigned wait_s;      /* how long to wait for a peer */
+	unsigned wait_s;      /* how long to wait for a peer or a device */
 	const char *html;     /* a file to write the report to, or NULL */
 	const char *lock_dir; /* serial: as in struct kdd_params */
 	bool json;

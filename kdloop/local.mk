@@ -21,7 +21,10 @@ libkdloop_a_SOURCES = \
 	%D%/run.c \
 	%D%/usb.c %D%/usb.h \
 	%D%/usb_descriptor.c %D%/usb_descriptor.h \
-	%D%/usb_modes.c
+	%D%/usb_find.c \
+	%D%/usb_io.c \
+	%D%/usb_modes.c \
+	%D%/usb_name.c
 if DRIVER_SERIAL
 libkdloop_a_SOURCES += \
 	%D%/com.c %D%/com.h \

@@ -8,100 +8,11 @@
 #include <string.h>
 
 #include "kdloop/usb_descriptor.h"
-#include "transport/usb.h"
 
-#define MAX_IDS        8
 #define TYPE_CONFIG    2
 #define TYPE_BOS       15
 #define DESCRIPTOR_CAP 1024
 #define PACKET         1024u /* bytes, of a bulk endpoint at SuperSpeed */
-
-/* ---- finding it ------------------------------------------------------- */
-
-struct search {
-	struct kdl_usb *u;
-	const char *wanted;
-	int found;
-	char paths[KDL_TEXT];
-};
-
-static bool is_wanted(const struct search *s, const struct kdd_usb_info *info)
-{
-	const struct kcs_trans *t = &s->u->trans;
-
-	if (s->wanted[0] && strcmp(s->wanted, info->path) != 0)
-		return false;
-	return !t->has_usb_id ||
-	       (t->usb_vendor == info->id.vendor && t->usb_product == info->id.product);
-}
-
-static void on_device(void *user, const struct kdd_usb_info *info)
-{
-	struct search *s = user;
-	size_t n = strlen(s->paths);
-
-	if (!is_wanted(s, info))
-		return;
-	if (s->found++ == 0)
-		s->u->info = *info;
-	snprintf(s->paths + n, sizeof(s->paths) - n, "%s%s", n ? ", " : "", info->path);
-}
-
-static int list(struct search *s)
-{
-	struct kdd_usb_id ids[MAX_IDS];
-	char error[KCS_ERROR_CAP];
-	size_t n = 0;
-
-	for (const struct kdu_device *d = kdu_devices; d->what && n < MAX_IDS - 1; d++)
-		ids[n++] = (struct kdd_usb_id){ d->vendor, d->product };
-	if (s->u->trans.has_usb_id)
-		ids[n++] = (struct kdd_usb_id){ s->u->trans.usb_vendor, s->u->trans.usb_product };
-	int err = kdd_usb_list(ids, n, on_device, s, error, sizeof(error));
-	return err < 0 ? kdl_fail(s->u->run, err, "usb: %s", error) : KD_OK;
-}
-
-int kdl_usb_find(struct kdl_usb *u, const char *wanted)
-{
-	struct search s = { .u = u, .wanted = wanted };
-	int err = list(&s);
-
-	return err ? err : s.found;
-}
-
-/* Exactly one. */
-static int find_one(struct kdl_usb *u)
-{
-	struct search s = { .u = u, .wanted = u->trans.usb_path };
-	int err = list(&s);
-
-	if (err || s.found == 1)
-		return err;
-	if (s.found > 1)
-		return kdl_fail(u->run, KD_ERR_INVALID,
-		                "usb: several debug devices, at %s; say which with path=", s.paths);
-	return kdl_fail(
-	    u->run, KD_ERR_NOT_FOUND,
-	    "usb: no debug device%s%s: is the target on, and set to debug on this port? "
-	    "Is the cable a SuperSpeed debug cable, in a port of both machines that does "
-	    "it, with no hub between?",
-	    s.wanted[0] ? " at " : "", s.wanted);
-}
-
-int kdl_usb_open(struct kdl_usb *u, struct kdd **out)
-{
-	const struct kdd_params params = { .holder = "kdloop",
-		                           .usb_ids = &u->id,
-		                           .usb_id_count = 1,
-		                           .usb_path = u->info.path,
-		                           .usb_chunk = kdu_rules.chunk,
-		                           .usb_no_zlp = !kdu_rules.zlp };
-	char error[sizeof(((struct kdd *)0)->error)];
-
-	u->id = u->info.id;
-	int err = kdd_open(out, kdd_find("usb"), &params, error, sizeof(error));
-	return err ? kdl_fail(u->run, err, "usb: %s", error) : KD_OK;
-}
 
 /* ---- what is seen ----------------------------------------------------- */
 
@@ -262,6 +173,28 @@ static int take_string(struct kdl_usb *u, const struct kcs_parsed *parsed)
 	                         cap);
 }
 
+int kdl_usb_begin(struct kdl_usb *u, const char *check, struct kdd **out)
+{
+	char error[KCS_ERROR_CAP];
+	struct kdd *d;
+	int err = kdl_usb_open(u, &d, error, sizeof(error));
+
+	*out = NULL;
+	if (err)
+		return kdl_fail(u->run, err, "usb: %s", error);
+	kdl_begin(u->run, "%s", check);
+	if (kdl_usb_wait_up(d)) {
+		*out = d;
+		return KD_OK;
+	}
+	if (!kdl_stopped()) {
+		kdl_advise(u->run, "plug the cable in again, restart the target, see dmesg(1)");
+		kdl_end(u->run, KDL_FAIL, "the device does not come up: %s", d->error);
+	}
+	kdd_close(d);
+	return KD_OK;
+}
+
 static int test(struct kdl_usb *u)
 {
 	const struct kdd_usb_info *i = &u->info;
@@ -286,11 +219,12 @@ static int test(struct kdl_usb *u)
 static int usb_run(struct kdl_run *run, const struct kcs_parsed *parsed)
 {
 	struct kdl_usb u = { .run = run };
+	bool found = false;
 	int err = take_string(&u, parsed);
 
 	if (!err)
-		err = find_one(&u);
-	return err ? err : test(&u);
+		err = kdl_usb_choose(&u, &found);
+	return err || !found ? err : test(&u);
 }
 
 static const struct kcs_key usb_keys[] = {

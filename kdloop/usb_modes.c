@@ -1,4 +1,4 @@
-/* kdloop usb: the name of the target, echo, and being unplugged.
+/* kdloop usb: the echo, and being unplugged.
  * SPDX-License-Identifier: MIT
  */
 #include <config.h>
@@ -6,139 +6,15 @@
 #include "kdloop/usb.h"
 
 #include <string.h>
-#include <strings.h>
 
-#include "kdproto/bytes.h"
-#include "kdproto/frame.h"
 #include "transport/usb.h"
 
 #define SECOND_US 1000000
-#define UP_US     (5 * SECOND_US)
 #define ECHO_US   SECOND_US /* for one to come back */
 #define ECHO_S    5u
 #define REPLUG_S  60u
 #define MAX_PLUGS 100u
 #define SIZES     8
-
-/* Until it is up. False: it is not, and the check has ended. */
-static bool wait_up(struct kdl_usb *u, struct kdd *d)
-{
-	int64_t until_us = kdl_now_us() + UP_US;
-
-	while (d->ops->status(d) != KDD_UP && kdl_now_us() < until_us && !kdl_stopped())
-		kdl_wait(d, false, kdl_now_us() + 50000);
-	if (d->ops->status(d) == KDD_UP)
-		return true;
-	if (kdl_stopped())
-		return false;
-	kdl_advise(u->run, "plug the cable in again, restart the target, see dmesg(1)");
-	kdl_end(u->run, KDL_FAIL, "the device does not come up: %s", d->error);
-	return false;
-}
-
-/* A transfer, or 0 when none came until then. */
-static size_t receive(struct kdd *d, uint8_t *buf, size_t cap, int64_t until_us)
-{
-	do {
-		ssize_t n = d->ops->recv(d, buf, cap);
-
-		if (n > 0)
-			return (size_t)n;
-	} while (kdl_wait(d, false, until_us) == KD_OK);
-	return 0;
-}
-
-static bool send_all(struct kdd *d, const uint8_t *buf, size_t len, int64_t until_us)
-{
-	do {
-		if (d->ops->send(d, buf, len) > 0)
-			return true;
-	} while (kdl_wait(d, true, until_us) == KD_OK);
-	return false;
-}
-
-/* ---- the name --------------------------------------------------------- */
-
-struct heard {
-	bool has_name;
-	char name[KDU_NAME_MAX + 1];
-	unsigned packets, foreign;
-};
-
-static bool is_packet(const uint8_t *p, size_t n)
-{
-	return n >= KDP_HEADER_LEN &&
-	       (kdp_get_u32(p) == KDP_LEADER_DATA || kdp_get_u32(p) == KDP_LEADER_CONTROL);
-}
-
-static void take_transfer(struct heard *h, const uint8_t *p, size_t n)
-{
-	if (kdu_parse_answer(h->name, kdp_span(p, n)))
-		h->has_name = true;
-	else if (is_packet(p, n))
-		h->packets++;
-	else
-		h->foreign++;
-}
-
-static void judge_name(struct kdl_usb *u, const struct heard *h)
-{
-	const char *wanted = u->trans.port;
-
-	kdl_value(u->run, "KD packets", "", h->packets);
-	kdl_value(u->run, "other transfers", "", h->foreign);
-	if (!h->has_name) {
-		kdl_advise(u->run,
-		           "a target that runs and waits for no debugger may be silent; restart "
-		           "it while kdsrv listens. Else: bcdedit /dbgsettings on it, or another "
-		           "port of it");
-		kdl_end(u->run, h->packets ? KDL_WARN : KDL_FAIL,
-		        "no answer to %s in %u s (%u KD packets came)", kdu_rules.question,
-		        kdu_rules.give_up_ms / 1000, h->packets);
-	} else if (wanted[0] && strcasecmp(wanted, h->name) != 0) {
-		kdl_advise(u->run,
-		           "cables were swapped, or bcdedit /dbgsettings usb targetname:%s is "
-		           "missing there",
-		           wanted);
-		kdl_end(u->run, KDL_FAIL, "the target says %s, not %s", h->name, wanted);
-	} else {
-		kdl_end(u->run, KDL_PASS, "the target says %s", h->name);
-	}
-}
-
-static void ask_name(struct kdl_usb *u, struct kdd *d)
-{
-	static uint8_t buf[KDU_MAX_TRANSFER];
-	int64_t end_us = kdl_now_us() + kdu_rules.give_up_ms * (int64_t)1000, ask_us = 0;
-	struct heard h = { 0 };
-
-	while (!h.has_name && kdl_now_us() < end_us && !kdl_stopped()) {
-		if (kdl_now_us() >= ask_us) {
-			ask_us = kdl_now_us() + kdu_rules.ask_ms * (int64_t)1000;
-			send_all(d, (const uint8_t *)kdu_rules.question, strlen(kdu_rules.question),
-			         ask_us);
-		}
-		size_t n = receive(d, buf, sizeof(buf), ask_us < end_us ? ask_us : end_us);
-		if (n)
-			take_transfer(&h, buf, n);
-	}
-	if (!kdl_stopped())
-		judge_name(u, &h);
-}
-
-int kdl_usb_name(struct kdl_usb *u)
-{
-	struct kdd *d;
-	int err = kdl_usb_open(u, &d);
-
-	if (err)
-		return err;
-	kdl_begin(u->run, "name");
-	if (wait_up(u, d))
-		ask_name(u, d);
-	kdd_close(d);
-	return KD_OK;
-}
 
 /* ---- echo ------------------------------------------------------------- */
 
@@ -161,16 +37,16 @@ static bool exchange(struct kdd *d, struct echo *e, size_t len)
 	size_t got = 0;
 
 	fill(out, len, e->done);
-	if (!send_all(d, out, len, until_us))
+	if (!kdl_usb_send(d, out, len, until_us))
 		return false;
 	e->sent += len;
 	while (got < len) {
-		size_t n = receive(d, in, sizeof(in), until_us);
+		size_t n = kdl_usb_receive(d, in, sizeof(in), until_us);
 
 		if (!n)
 			return false;
 		e->back += n;
-		e->is_kd |= is_packet(in, n);
+		e->is_kd |= kdl_usb_is_packet(in, n);
 		/* More than was sent is wrong as well. */
 		size_t same = n < len - got ? n : len - got;
 		for (size_t i = 0; i < same; i++)
@@ -236,14 +112,19 @@ static void run_echo(struct kdl_usb *u, struct kdd *d)
 
 int kdl_usb_echo(struct kdl_usb *u)
 {
+	char why[KDL_TEXT];
 	struct kdd *d;
-	int err = kdl_usb_open(u, &d);
 
-	if (err)
+	if (!kdl_usb_echoes(u, &u->info, why)) {
+		kdl_begin(u->run, "echo");
+		kdl_advise(u->run, "only a Linux target with DbC echoes; use --mode name");
+		kdl_end(u->run, KDL_FAIL, "%s, which does not echo; nothing was sent", why);
+		return KD_OK;
+	}
+	int err = kdl_usb_begin(u, "echo", &d);
+	if (err || !d)
 		return err;
-	kdl_begin(u->run, "echo");
-	if (wait_up(u, d))
-		run_echo(u, d);
+	run_echo(u, d);
 	kdd_close(d);
 	return KD_OK;
 }
@@ -277,6 +158,16 @@ static void judge_plugs(struct kdl_usb *u, const struct plugs *p, bool is_up)
 	}
 }
 
+static void judge_speed_after(struct kdl_usb *u)
+{
+	static struct kdl_usb_list list;
+
+	if (kdl_usb_look(u, u->info.path, &list) || list.count != 1)
+		return;
+	u->info = list.devices[0];
+	kdl_usb_judge_speed(u, "-after");
+}
+
 static void run_replug(struct kdl_usb *u, struct kdd *d)
 {
 	struct kdl_hist *hist = kdl_new_hist(u->run, "time away");
@@ -306,21 +197,19 @@ static void run_replug(struct kdl_usb *u, struct kdd *d)
 		kdl_wait(d, false, kdl_now_us() + 20000);
 	}
 	judge_plugs(u, &p, !left_us);
-	if (p.back && !left_us && kdl_usb_find(u, u->info.path) == 1)
-		kdl_usb_judge_speed(u, "-after");
+	if (p.back && !left_us)
+		judge_speed_after(u);
 }
 
 int kdl_usb_replug(struct kdl_usb *u)
 {
 	struct kdd *d;
-	int err = kdl_usb_open(u, &d);
 
-	if (err)
-		return err;
 	kdl_fact(u->run, "replug", "pull the cable out and put it back, several times");
-	kdl_begin(u->run, "replug");
-	if (wait_up(u, d))
-		run_replug(u, d);
+	int err = kdl_usb_begin(u, "replug", &d);
+	if (err || !d)
+		return err;
+	run_replug(u, d);
 	kdd_close(d);
 	return KD_OK;
 }

@@ -39,7 +39,8 @@ class Debuggee:
         self.ending = True
         if self.sock:
             self.sock.shutdown(socket.SHUT_RDWR)
-        self.thread.join(10)
+        if self.thread:
+            self.thread.join(10)
 
     close = unplug
 
@@ -82,14 +83,19 @@ def named(name, before=()):
     return behave
 
 
-class Run(Proc):
-    """kdloop on a machine with a device for each debuggee."""
+LINUX = ("--id", "1d6b:0010")
 
-    def __init__(self, lab, debuggees, where, *args, mock=(), rig=None, as_json=True):
+
+class Run(Proc):
+    """kdloop on a machine with a device for each debuggee; mock has options of the first one, mocks
+    of each."""
+
+    def __init__(self, lab, debuggees, where, *args, mock=(), mocks=None, rig=None, as_json=True,
+                 plugged=True):
         argv = [MOCK]
-        for i, debuggee in enumerate(debuggees):
-            argv += ["--cable", debuggee.path] + (list(mock) if i == 0 else [])
-        if debuggees:
+        for debuggee, options in zip(debuggees, mocks or [mock] + [()] * len(debuggees)):
+            argv += ["--cable", debuggee.path] + list(options)
+        if debuggees and plugged:
             argv.append("--wait")
         link = ["--rig", rig] if rig else [where]
         super().__init__(lab, "kdloop", argv + ["--", PROGRAMS["kdloop"]] + link + list(args) +
@@ -113,8 +119,8 @@ class Run(Proc):
         matches(advice, self.checks[name]["advice"], "advice of " + name)
 
 
-def cable(lab, behave=silent, **kw):
-    return lab.closing(Debuggee(lab.path("cable"), behave, **kw))
+def cable(lab, behave=silent, n="", **kw):
+    return lab.closing(Debuggee(lab.path("cable%s" % n), behave, **kw))
 
 
 # ---- looking -------------------------------------------------------------------
@@ -154,14 +160,24 @@ def not_there(lab):
 
 @test
 def several(lab):
-    """with several devices, path= says which"""
-    p = Run(lab, [cable(lab), cable(lab)], "usb:").result()
+    """with several devices, path= says which; they are listed in the order of their ports"""
+    p = Run(lab, [cable(lab, n=n) for n in range(3)], "usb:").result()
     equal(p.status, 2, "exit code")
-    paths = re.search(r"several debug devices, at (\S+), (\S+);", p.link["error"]).groups()
-    for path in paths:
-        p = Run(lab, [cable(lab), cable(lab)], "usb:path=" + path).result()
+    matches("3 debug devices, at 2-1, 2-2, 2-3; say which with path=", p.link["error"], "the error")
+    for path in ("2-1", "2-3"):
+        p = Run(lab, [cable(lab, n=n) for n in range(3)], "usb:path=" + path).result()
         equal(p.status, 0, "exit code")
         matches("at %s:" % path, p.link["facts"]["device"], "the device")
+
+
+@test
+def several_only_looked_at(lab):
+    """the name of a target is not asked for without a mode"""
+    d = [cable(lab, named(b"A"), n=1), cable(lab, named(b"B"), n=2)]
+    p = Run(lab, d, "usb:targetname=B").result()
+    equal(p.status, 2, "exit code")
+    matches("at 2-1, 2-2; which is b only they can tell.*--mode name", p.link["error"], "the error")
+    equal([x.got for x in d], [[], []], "what was sent")
 
 
 @cases([("no-bulk", "interface", "FAIL", "one bulk endpoint each way"),
@@ -228,12 +244,115 @@ def name_of_kdtarget(lab):
     check(target.running(), "kdtarget has ended")
 
 
+@cases([("first", b"RACK1", "2-1"), ("last", b"RACK3", "2-3")], lambda case: case[0])
+def name_of_several(lab, case):
+    """the name alone says which of several devices is meant; those that have none are not asked"""
+    _, name, path = case
+    d = [cable(lab, named(b"RACK1"), n=1), cable(lab, echo, n=2), cable(lab, named(b"rack3"), n=3)]
+    p = Run(lab, d, "usb:targetname=" + name.decode(), "--mode", "name",
+            mocks=[(), LINUX, ()]).result()
+    equal(p.status, 0, "exit code (%s)" % p.link["error"])
+    p.says("name", "PASS", "says (?i:%s)" % name.decode())
+    matches("at %s:" % path, p.link["facts"]["device"], "the device")
+    equal(p.link["facts"]["2-1"].lower(), "says rack1", "who was asked")
+    equal(d[1].got, [], "what was sent to Linux")
+
+
+@test
+def name_of_none(lab):
+    """none of several devices has the name: what each says"""
+    d = [cable(lab, named(b"A"), n=1), cable(lab, lambda t: [PACKET], n=2)]
+    p = Run(lab, d, "usb:targetname=C", "--mode", "replug").result()
+    equal(p.status, 1, "exit code")
+    p.says("name", "FAIL", "none of 2 debug devices says c", "targetname:c sets the name")
+    equal([p.link["facts"][path] for path in ("2-1", "2-2")], ["says A", "says no name"],
+          "what they say")
+
+
+@cases([(LINUX, "1d6b:0010 is a Linux"), (("--descriptors", "eem"), "045e:0656 is a Windows KDNET"),
+        (("--id", "1234:5678"), "1234:5678 is a device that nobody knows")], lambda case: case[1])
+def nameless(lab, case):
+    """what has no name is not asked for it"""
+    d = cable(lab, echo)
+    p = Run(lab, [d], "usb:", "--mode", "name", mock=case[0]).result()
+    equal(p.status, 1, "exit code")
+    p.says("name", "FAIL", case[1] + ".*; nothing was sent", "bcdedit")
+    equal(d.got, [], "what was sent")
+
+
+@test
+def named_by_id(lab):
+    """a device that id= asks for is asked for its name"""
+    p = Run(lab, [cable(lab, named(b"A"))], "usb:targetname=A,id=1234:5678", "--mode", "name",
+            mock=["--id", "1234:5678"]).result()
+    p.says("name", "PASS", "says A")
+
+
+# ---- waiting -------------------------------------------------------------------
+
+@cases(["name", "replug"], lambda case: case)
+def waits(lab, mode):
+    """a device that comes later is waited for"""
+    d = cable(lab, named(b"A"), plugged=False)
+    p = Run(lab, [d], "usb:targetname=A", "--mode", mode, "--duration", "100", as_json=False,
+            plugged=False)
+    p.wait_text("waiting +for a debug device, 100 s: plug the cable in, start the target", 20)
+    d.plug()
+    p.wait_text(r"PASS  device +there after", 20)
+    if mode == "replug":
+        p.wait_text("replug +pull the cable out", 20)
+        p.signal(signal.SIGINT)
+    equal(p.wait(20), 130 if mode == "replug" else 0, "exit code")
+    matches("PASS  name +the target says A" if mode == "name" else "SKIP  replug", p.out, "verdict")
+
+
+@cases([("name", "usb:", ("--duration", "1"), "no debug device within 1 s"),
+        ("replug", "usb:path=2-7", ("--duration", "1"), "no debug device at 2-7 within 1 s"),
+        ("echo", "usb:", ("--wait", "1"), "no debug device within 1 s")], lambda case: case[0])
+def waits_in_vain(lab, case):
+    """a device that does not come: what to do"""
+    mode, where, args, what = case
+    p = Run(lab, [cable(lab, plugged=False)], where, "--mode", mode, *args, plugged=False).result()
+    equal(p.status, 1, "exit code")
+    p.says("device", "FAIL", what, "is the target on.*debug cable")
+    equal(list(p.checks), ["device"], "what was tried")
+
+
+@test
+def wait_ended(lab):
+    """Ctrl-C ends the waiting"""
+    d = cable(lab, plugged=False)
+    p = Run(lab, [d], "usb:", "--mode", "name", as_json=False, plugged=False)
+    p.wait_text("waiting +for a debug device, 30 s", 20)
+    p.signal(signal.SIGINT)
+    equal(p.wait(20), 130, "exit code")
+    matches("SKIP  device +interrupted", p.out, "the verdict")
+
+
+@test
+def wait_on_a_terminal(lab):
+    """while waiting, the live line says for what"""
+    master, slave = os.openpty()
+    try:
+        p = Proc(lab, "kdloop", [
+            MOCK, "--cable", lab.path("cable"), "--", "sh", "-c", 'exec "$@" 2>%s' %
+            os.ttyname(slave), "sh", PROGRAMS["kdloop"], "usb:", "--mode", "name", "--duration",
+            "1"], expect=None)
+        equal(p.wait(30), 1, "exit code")
+        text = os.read(master, 65536).decode()
+    finally:
+        os.close(slave)
+        os.close(master)
+    matches("\r\033\\[Kwaiting for a debug device, 1 s left: plug the cable in", text, "the line")
+
+
 # ---- echo ----------------------------------------------------------------------
 
 @test
 def good_echo(lab):
     """what an echoing target sends back is compared"""
-    p = Run(lab, [cable(lab, echo)], "usb:", "--mode", "echo", "--duration", "2").result()
+    p = Run(lab, [cable(lab, echo)], "usb:", "--mode", "echo", "--duration", "2",
+            mock=LINUX).result()
     p.says("echo", "PASS", "came back intact")
     check(p.checks["echo"]["values"]["transfers"]["value"] >= 8, "transfers")
     check(p.link["latency"][0]["count"] >= 8, "latencies")
@@ -244,7 +363,8 @@ def cut_echo(lab):
     """a terminal at the other end may cut it in other places"""
     def behave(t):
         return [t[:len(t) // 2], t[len(t) // 2:]]
-    p = Run(lab, [cable(lab, behave)], "usb:", "--mode", "echo", "--duration", "1").result()
+    p = Run(lab, [cable(lab, behave)], "usb:", "--mode", "echo", "--duration", "1",
+            mock=LINUX).result()
     p.says("echo", "PASS", "came back intact")
 
 
@@ -257,9 +377,34 @@ def cut_echo(lab):
 def bad_echo(lab, case):
     """what comes back is not what was sent"""
     _, behave, what, advice = case
-    p = Run(lab, [cable(lab, behave)], "usb:", "--mode", "echo", "--duration", "3").result()
+    p = Run(lab, [cable(lab, behave)], "usb:", "--mode", "echo", "--duration", "3",
+            mock=LINUX).result()
     equal(p.status, 1, "exit code")
     p.says("echo", "FAIL", what, advice)
+
+
+@cases([((), "3495:00e0 is a Windows USB 3 debug target"),
+        (("--descriptors", "eem"), "045e:0656 is a Windows KDNET"),
+        (("--id", "1234:5678"), "1234:5678 is a device that nobody knows")], lambda case: case[1])
+def no_echo(lab, case):
+    """nothing is sent to a target that does not echo, by its descriptors"""
+    d = cable(lab, echo)
+    p = Run(lab, [d], "usb:", "--mode", "echo", mock=case[0]).result()
+    equal(p.status, 1, "exit code")
+    p.says("echo", "FAIL", case[1] + ".*, which does not echo; nothing was sent", "--mode name")
+    equal(d.got, [], "what was sent")
+
+
+@test
+def echo_of_several(lab):
+    """of several devices the one that echoes is meant; or one that id= asks for"""
+    d = [cable(lab, n=1), cable(lab, echo, n=2)]
+    p = Run(lab, d, "usb:", "--mode", "echo", "--duration", "1", mocks=[(), LINUX]).result()
+    p.says("echo", "PASS", "came back intact")
+    equal(d[0].got, [], "what was sent to Windows")
+    p = Run(lab, [cable(lab, echo)], "usb:id=1234:5678", "--mode", "echo", "--duration", "1",
+            mock=("--id", "1234:5678")).result()
+    p.says("echo", "PASS", "came back intact")
 
 
 # ---- unplugging ----------------------------------------------------------------
@@ -332,6 +477,10 @@ def other_device(lab):
     equal(p.status, 1, "exit code")
     p.says("adapter", "FAIL", "3495:00e0 .* is there; the rig says 045e:0656")
     equal((list(p.checks), d.got), (["adapter"], []), "checks, and what was sent")
+    d = [cable(lab, n=1), cable(lab, n=2)]
+    p = Run(lab, d, None, rig=rig).result()
+    p.says("adapter", "FAIL", "3495:00e0 .* is there; the rig says 045e:0656")
+    equal([x.got for x in d], [[], []], "what was sent to several")
 
 
 @cases([("usb:path=x", "path"), ("usb:id=1", "id"), ("usb:name=x", "name"),
