@@ -70,12 +70,6 @@ int kdd_usb_descriptor(const char *path, uint8_t type, uint8_t *out, size_t cap,
 	(void)path, (void)type, (void)out, (void)cap;
 	return left_out(error, error_cap);
 }
-
-int kdd_usb_reset(const char *path, char *error, size_t error_cap)
-{
-	(void)path;
-	return left_out(error, error_cap);
-}
 #endif
 
 const struct kdd_ops *const kdd_drivers[] = {

@@ -187,93 +187,46 @@ int kdd_usb_list(const struct kdd_usb_id *ids, size_t id_count,
 
 /* ---- one device ------------------------------------------------------- */
 
-/* Opens the device at path and calls work, which fills d->error when it fails. */
-static int with_device(const char *path, struct kdd *d,
-                       int (*work)(struct kdd *d, libusb_device_handle *handle, void *user),
-                       void *user)
+static int ask(struct kdd *d, libusb_device *device, uint8_t type, uint8_t *out, size_t cap)
 {
+	uint16_t len = cap < UINT16_MAX ? (uint16_t)cap : UINT16_MAX;
 	libusb_device_handle *handle;
-	libusb_context *ctx;
-	libusb_device **list;
-	int n = open_list(&ctx, &list, d);
-	int result = KD_ERR_NOT_FOUND;
+	int n = USB_FAULTY("libusb_open", LIBUSB_ERROR_ACCESS, libusb_open(device, &handle));
 
 	if (n < 0)
+		return kdd_usb_fail(d, device, n, "open it", NULL);
+	n = libusb_control_transfer(handle, LIBUSB_ENDPOINT_IN, LIBUSB_REQUEST_GET_DESCRIPTOR,
+	                            (uint16_t)(type << 8), 0, out, len, CONTROL_MS);
+	if (n < 0)
+		n = kdd_usb_fail(d, device, n, "read its descriptor", NULL);
+	libusb_close(handle);
+	return n;
+}
+
+int kdd_usb_descriptor(const char *path, uint8_t type, uint8_t *out, size_t cap, char *error,
+                       size_t error_cap)
+{
+	struct kdd d = { .ops = NULL };
+	libusb_context *ctx;
+	libusb_device **list;
+	int result = KD_ERR_NOT_FOUND, n = open_list(&ctx, &list, &d);
+
+	if (n < 0) {
+		snprintf(error, error_cap, "%s", d.error);
 		return n;
-	kdd_fail(d, result, "no USB device at %.40s", path);
+	}
+	kdd_fail(&d, result, "no USB device at %.40s", path);
 	for (int i = 0; i < n; i++) {
 		char name[KDD_USB_PATH_CAP];
 
 		kdd_usb_path(list[i], name);
 		if (strcmp(name, path) != 0)
 			continue;
-		int err =
-		    USB_FAULTY("libusb_open", LIBUSB_ERROR_ACCESS, libusb_open(list[i], &handle));
-		if (err < 0) {
-			result = kdd_usb_fail(d, list[i], err, "open it", NULL);
-		} else {
-			result = work(d, handle, user);
-			libusb_close(handle);
-		}
+		result = ask(&d, list[i], type, out, cap);
 		break;
 	}
 	close_list(ctx, list);
+	if (result < 0)
+		snprintf(error, error_cap, "%s", d.error);
 	return result;
-}
-
-struct question {
-	uint8_t type, *out;
-	size_t cap;
-};
-
-static int ask(struct kdd *d, libusb_device_handle *handle, void *user)
-{
-	struct question *q = user;
-	uint16_t len = q->cap < UINT16_MAX ? (uint16_t)q->cap : UINT16_MAX;
-	int n = libusb_control_transfer(handle, LIBUSB_ENDPOINT_IN, LIBUSB_REQUEST_GET_DESCRIPTOR,
-	                                (uint16_t)(q->type << 8), 0, q->out, len, CONTROL_MS);
-
-	if (n >= 0)
-		return n;
-	return kdd_usb_fail(d, libusb_get_device(handle), n, "read its descriptor", NULL);
-}
-
-int kdd_usb_descriptor(const char *path, uint8_t type, uint8_t *out, size_t cap, char *error,
-                       size_t error_cap)
-{
-	struct question q = { .type = type, .out = out, .cap = cap };
-	struct kdd d = { .ops = NULL };
-	int n = with_device(path, &d, ask, &q);
-
-	if (n < 0)
-		snprintf(error, error_cap, "%s", d.error);
-	return n;
-}
-
-static int reset(struct kdd *d, libusb_device_handle *handle, void *user)
-{
-	libusb_device *device = libusb_get_device(handle);
-	struct kdd_usb_match match;
-
-	(void)user;
-	/* Whoever has claimed it would lose it: claim it first. */
-	bool claims = kdd_usb_match(device, &match) == KD_OK;
-	libusb_set_auto_detach_kernel_driver(handle, 1);
-	int err = claims ? libusb_claim_interface(handle, match.interface) : LIBUSB_SUCCESS;
-	if (err < 0)
-		return kdd_usb_fail(d, device, err, "claim its interface", NULL);
-	err = libusb_reset_device(handle);
-	if (claims)
-		libusb_release_interface(handle, match.interface);
-	return err < 0 ? kdd_usb_fail(d, device, err, "reset it", NULL) : KD_OK;
-}
-
-int kdd_usb_reset(const char *path, char *error, size_t error_cap)
-{
-	struct kdd d = { .ops = NULL };
-	int err = with_device(path, &d, reset, NULL);
-
-	if (err < 0)
-		snprintf(error, error_cap, "%s", d.error);
-	return err;
 }

@@ -54,10 +54,4 @@ int kdd_usb_list(const struct kdd_usb_id *ids, size_t id_count,
 int kdd_usb_descriptor(const char *path, uint8_t type, uint8_t *out, size_t cap, char *error,
                        size_t error_cap);
 
-/* Resets the port of the device at path, which must not be in use: what the
- * kernel can do that comes closest to pulling the plug. Blocks until the device
- * is back, which may take seconds. KD_OK; KD_ERR_GONE: it did not come back as
- * the same device, look for it again; else as kdd_usb_descriptor, KD_ERR_BUSY. */
-int kdd_usb_reset(const char *path, char *error, size_t error_cap);
-
 #endif

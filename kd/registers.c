@@ -130,7 +130,7 @@ int kd_get_context(struct kd_target *t)
 	return err;
 }
 
-int kd_get_special(struct kd_target *t)
+static int get_special(struct kd_target *t)
 {
 	int err = kd_target_need_stop(t);
 	if (err || t->special_len)
@@ -210,7 +210,7 @@ int kd_reg_read(struct kd_target *t, const char *name, uint64_t *value, unsigned
 		return return_address(t, value);
 	if (!find_place(t, name, &at))
 		return KD_ERR_NOT_FOUND;
-	int err = at.special ? kd_get_special(t) : kd_get_context(t);
+	int err = at.special ? get_special(t) : kd_get_context(t);
 	if (err)
 		return err;
 	struct kdp_span from = at.special ? kdp_span(t->special, t->special_len)
@@ -228,7 +228,7 @@ int kd_reg_write(struct kd_target *t, const char *name, uint64_t value)
 	struct place at;
 	if (!find_place(t, name, &at))
 		return KD_ERR_NOT_FOUND;
-	int err = at.special ? kd_get_special(t) : kd_get_context(t);
+	int err = at.special ? get_special(t) : kd_get_context(t);
 	if (err)
 		return err;
 	uint8_t *buf = at.special ? t->special : t->context;

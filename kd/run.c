@@ -30,7 +30,8 @@ static bool known_machine(const struct kd_target *t)
 	       t->machine == KDP_MACHINE_ARM64;
 }
 
-int kd_resume(struct kd_target *t, uint32_t status, bool trace)
+/* Continue2 and nothing else. */
+static int resume(struct kd_target *t, uint32_t status, bool trace)
 {
 	struct kdp_manipulate m = { 0 };
 	if (!known_machine(t)) {
@@ -110,7 +111,7 @@ static int run_hidden(struct kd_target *t, bool trace)
 	int err;
 	do {
 		unsigned long seq = t->stop_seq;
-		err = kd_resume(t, KDP_DBG_CONTINUE, trace && !again);
+		err = resume(t, KDP_DBG_CONTINUE, trace && !again);
 		while (!err && t->stop_seq == seq)
 			err = kd_target_wait_stop(t);
 		if (!err)
@@ -162,7 +163,7 @@ int kd_run_on(struct kd_target *t, uint32_t status)
 		status = KDP_DBG_CONTINUE;
 	}
 	err = kd_bp_insert(t, UINT64_MAX);
-	return err ? err : kd_resume(t, status, false);
+	return err ? err : resume(t, status, false);
 }
 
 int kd_go(struct kd_target *t, uint32_t status)

@@ -158,7 +158,6 @@ int kd_write(struct kd_target *t, enum kdw_space space, uint64_t address, const 
 /* ---- registers (registers.c) -------------------------------------------- */
 
 int kd_get_context(struct kd_target *t);
-int kd_get_special(struct kd_target *t);
 /* Any name that r takes: context, special registers, parts of them (al, ax,
  * eax, r8d), $ip, $csp, $ra. KD_ERR_NOT_FOUND: no such register. size may be
  * NULL. */
@@ -201,8 +200,6 @@ int kd_go(struct kd_target *t, uint32_t status);
 int kd_run_on(struct kd_target *t, uint32_t status);
 /* One instruction; over calls if over. Waits for the stop. */
 int kd_step(struct kd_target *t, bool over);
-/* Continue2 and nothing else. */
-int kd_resume(struct kd_target *t, uint32_t status, bool trace);
 int kd_switch_processor(struct kd_target *t, uint16_t processor);
 
 /* ---- modules (modules.c) ------------------------------------------------------ */

@@ -7,10 +7,8 @@
 
 #include <stdint.h>
 
-const char *kdp_type_name(uint16_t type);           /* "STATE_MANIPULATE" */
-const char *kdp_status_name(uint32_t status);       /* "STATUS_UNSUCCESSFUL" */
-const char *kdp_exception_name(uint32_t code);      /* "ACCESS_VIOLATION" */
-const char *kdp_bugcheck_name(uint32_t code);       /* "PAGE_FAULT_IN_NONPAGED_AREA" */
-const char *kdp_break_status_name(uint32_t status); /* "CONTROL_C" */
+const char *kdp_type_name(uint16_t type);      /* "STATE_MANIPULATE" */
+const char *kdp_status_name(uint32_t status);  /* "STATUS_UNSUCCESSFUL" */
+const char *kdp_exception_name(uint32_t code); /* "ACCESS_VIOLATION" */
 
 #endif

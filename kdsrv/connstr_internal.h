@@ -18,9 +18,6 @@ bool kcs_is_local(const struct kcs_server *s);
  * never have the secret itself. Returns its length, or an error. */
 long kcs_read_file(char *out, size_t size, const char *key, const char *file, char *error,
                    size_t cap);
-/* The first line of such a file. */
-int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, char *error,
-                    size_t cap);
 
 /* connstr_net.c: net: without its key from a file or the environment. */
 int kcs_set_net(struct kcs_trans *t, const struct kcs_parsed *p, char *error, size_t cap);

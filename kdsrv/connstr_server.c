@@ -233,8 +233,9 @@ long kcs_read_file(char *out, size_t size, const char *key, const char *file, ch
 	return err ? err : n;
 }
 
-int kcs_read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, char *error,
-                    size_t cap)
+/* The first line of a file. */
+static int read_secret(char out[KCS_MAX_VALUE], const char *key, const char *file, char *error,
+                       size_t cap)
 {
 	char text[KCS_MAX_VALUE + 1];
 	long n = kcs_read_file(text, sizeof text, key, file, error, cap);
@@ -271,7 +272,7 @@ static int set_password(struct kcs_server *s, const char *value, char *error, si
 	if (!value)
 		return KD_OK;
 	if (value[0] == '@')
-		return kcs_read_secret(s->password, "password", value + 1, error, cap);
+		return read_secret(s->password, "password", value + 1, error, cap);
 	memcpy(s->password, value, strlen(value) + 1);
 	return KD_OK;
 }

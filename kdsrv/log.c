@@ -35,17 +35,12 @@ bool kds_log_level_parse(const char *name, enum kds_log_level *out)
 	return false;
 }
 
-bool kds_log_enabled(enum kds_log_level level)
-{
-	return level <= max_level;
-}
-
 void kds_log(enum kds_log_level level, const char *token, const char *format, ...)
 {
 	char text[1024];
 	va_list ap;
 
-	if (!kds_log_enabled(level))
+	if (level > max_level)
 		return;
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);

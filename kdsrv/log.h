@@ -19,7 +19,6 @@ enum kds_log_level {
 void kds_log_setup(const char *program, enum kds_log_level level, bool use_syslog);
 /* "error" ... "trace"; false for another name. */
 bool kds_log_level_parse(const char *name, enum kds_log_level *out);
-bool kds_log_enabled(enum kds_log_level level);
 void kds_log(enum kds_log_level level, const char *token, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

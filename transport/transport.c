@@ -92,11 +92,6 @@ void kdt_replug(struct kdt *t, int64_t now_ms)
 		t->carrier->replug(t, now_ms);
 }
 
-bool kdt_is_other_target(const struct kdt *t)
-{
-	return t->usb && t->usb->phase == KDU_OTHER;
-}
-
 const char *kdt_target_name(const struct kdt *t)
 {
 	return t->usb && t->usb->has_heard ? t->usb->heard : NULL;

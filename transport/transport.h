@@ -111,9 +111,6 @@ void kdt_expect_restart(struct kdt *t, int64_t now_ms);
  * event; kdt_usb accepts any ids next, is not ready, and asks for the name.
  * KDNET sessions tell for themselves what is true. */
 void kdt_replug(struct kdt *t, int64_t now_ms);
-/* kdt_usb, host: whether the target says a name that is not the one wanted (the
- * driver's reject). */
-bool kdt_is_other_target(const struct kdt *t);
 /* The name that the target says, or NULL. */
 const char *kdt_target_name(const struct kdt *t);
 /* kdt_usb, host, after KDU_NEWS_UNNAMED: takes the target all the same, as there

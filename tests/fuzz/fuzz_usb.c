@@ -93,7 +93,7 @@ static void happen(uint8_t arg)
 		break;
 	default:
 		(void)kdt_diagnose(&host.kdt);
-		must(!kdt_is_other_target(&host.kdt) || kdt_target_name(&host.kdt));
+		must(host.usb.phase != KDU_OTHER || kdt_target_name(&host.kdt));
 		break;
 	}
 }

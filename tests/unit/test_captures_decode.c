@@ -267,7 +267,8 @@ static void check_context(struct session *s, const char *text)
 		assert_int_equal(reg(s, "contextflags"), hex_after(text, "flags "));
 	if (strstr(text, "eax ")) {
 		assert_int_equal(reg(s, "eax"), hex_after(text, "eax "));
-		assert_non_null(kdp_break_status_name(reg(s, "eax")));
+		/* The status breakpoint is called with 1 to 7. */
+		assert_in_range(reg(s, "eax"), 1, 7);
 	}
 }
 

@@ -250,7 +250,7 @@ static void test_names_match(void **state)
 		answer(cases[i].said);
 		saw_news(0, cases[i].same ? KDU_NEWS_READY : KDU_NEWS_OTHER);
 		assert_int_equal(kdt_ready(&t), cases[i].same);
-		assert_int_equal(kdt_is_other_target(&t), !cases[i].same);
+		assert_int_equal(t.usb->phase == KDU_OTHER, !cases[i].same);
 		assert_string_equal(kdt_target_name(&t), cases[i].said);
 		/* It was not sent yet, and need not be any more. */
 		sends_nothing();
@@ -478,7 +478,7 @@ static void test_no_name(void **state)
 	assert_int_equal(seen_count, 1);
 	saw_news(0, KDU_NEWS_UNNAMED);
 	assert_false(kdt_ready(&t));
-	assert_false(kdt_is_other_target(&t));
+	assert_int_not_equal(t.usb->phase, KDU_OTHER);
 	/* Told once, and asked on. */
 	for (int i = 0; i < 10; i++) {
 		now = kdt_deadline(&t);
@@ -512,7 +512,7 @@ static void test_late_name(void **state)
 		seen_count = 0;
 		sends_nothing();
 		answer(right ? "RIG" : "rag");
-		assert_int_equal(kdt_is_other_target(&t), !right);
+		assert_int_equal(t.usb->phase == KDU_OTHER, !right);
 		assert_string_equal(kdt_target_name(&t), right ? "RIG" : "rag");
 		if (right)
 			saw_nothing();
@@ -534,7 +534,7 @@ static void test_accepting_is_for_those_that_have_not_answered(void **state)
 	kdt_accept_unnamed(&t);
 	pull();
 	assert_int_equal(seen_count, 1);
-	assert_true(kdt_is_other_target(&t));
+	assert_int_equal(t.usb->phase, KDU_OTHER);
 }
 
 /* ---- packets in transfers --------------------------------------------- */
@@ -809,7 +809,7 @@ static void test_replug(void **state)
 	answer("rag");
 	saw_news(seen_count - 1, KDU_NEWS_OTHER);
 	kdt_replug(&t, now);
-	assert_false(kdt_is_other_target(&t));
+	assert_int_not_equal(t.usb->phase, KDU_OTHER);
 	kdt_tick(&t, now + kdu_rules.give_up_ms);
 	pull();
 	saw_news(seen_count - 1, KDU_NEWS_UNNAMED);
@@ -870,7 +870,6 @@ static void test_com_knows_nothing_of_it(void **state)
 	kdt_init(&t, &c, 0);
 	kdt_replug(&t, 0);
 	kdt_accept_unnamed(&t);
-	assert_false(kdt_is_other_target(&t));
 	assert_null(kdt_target_name(&t));
 	seen_count = 0;
 	pull();
