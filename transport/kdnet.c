@@ -159,23 +159,35 @@ static bool is_stale(const struct kdn *n, const struct kdn_poke *p, uint64_t seq
 	       seq <= n->answered_seq && now_ms - n->answered_ms < KDN_SILENT_MS;
 }
 
-/* The target's own word on whom it talks to. Behind address translation our
- * own address tells nothing; what the target said when it had just accepted
- * our key does. */
+/* Behind address translation our own address tells nothing; what the target
+ * said when it had just accepted our key does: the ping, which has room for an
+ * IPv4 address only, and else the first poke after it. */
+static bool is_us(struct kdn *n, const struct kdn_address *a)
+{
+	static const uint8_t ipv4[12] = { [10] = 0xFF, 0xFF }, nobody[4];
+
+	if (!n->us_known && memcmp(n->named_ip, nobody, 4) && !memcmp(a->ip, ipv4, 12) &&
+	    memcmp(a->ip + 12, n->named_ip, 4))
+		return false;
+	if (!n->us_known)
+		n->us = *a;
+	n->us_known = true;
+	return !memcmp(&n->us, a, sizeof(n->us));
+}
+
+/* The target's own word on whom it talks to. */
 static void judge_current_host(struct kdn *n, const struct kdn_poke *p,
                                const struct kdn_datagram *d, int64_t now_ms)
 {
-	if (p->short_form)
+	/* A target takes an answer to its last poke but one. So the one behind
+	 * the one that was answered may be older than the session. */
+	if (p->short_form || d->seq <= n->session_seq + POKE_STEP)
 		return;
 	if (kdn_address_is_zero(&p->current_host)) {
 		answer_poke(n, p, d, now_ms);
 		return;
 	}
-	if (!n->us_known) {
-		n->us = p->current_host;
-		n->us_known = true;
-	}
-	if (!memcmp(&n->us, &p->current_host, sizeof(n->us))) {
+	if (is_us(n, &p->current_host)) {
 		n->taken_over = false;
 		if (n->denied_in_row >= DENIED_ENOUGH && now_ms - n->data_ms >= KDN_POKE_MS)
 			answer_poke(n, p, d, now_ms);
@@ -183,6 +195,14 @@ static void judge_current_host(struct kdn *n, const struct kdn_poke *p,
 		n->taken_over = true;
 		tell(n, KDN_NEWS_TAKEN_OVER);
 	}
+}
+
+/* Whoever had the target before it started over may have it back. One whom it
+ * was taken from gets it only if nobody has it. */
+static bool leaves_it_to_another(struct kdn *n, const struct kdn_poke *p)
+{
+	return n->taken_over && !p->short_form && !kdn_address_is_zero(&p->current_host) &&
+	       !is_us(n, &p->current_host);
 }
 
 static void host_got_poke(struct kdn *n, const struct kdn_datagram *d, int64_t now_ms)
@@ -199,9 +219,12 @@ static void host_got_poke(struct kdn *n, const struct kdn_datagram *d, int64_t n
 	if (d->version < VERSION_MIN || d->version > VERSION_MAX)
 		n->stats.unknown_version++;
 	if (!n->confirmed || !same_boot(n, &p)) {
-		answer_poke(n, &p, d, now_ms);
+		if (!leaves_it_to_another(n, &p))
+			answer_poke(n, &p, d, now_ms);
 		return;
 	}
+	if (d->seq < n->boot_seq)
+		n->session_seq = 0; /* the numbers have started over */
 	n->boot_seq = d->seq;
 	n->authentic = true;
 	heard(n, now_ms);
@@ -223,10 +246,11 @@ static void switch_keys(struct kdn *n)
 	n->next = old;
 	kdn_crypto_end_session(n->next);
 	memcpy(n->boot, n->next_boot, sizeof(n->boot));
-	n->boot_seq = n->answered_seq;
+	n->boot_seq = n->session_seq = n->answered_seq;
 	n->version = n->next_version;
 	n->boot_known = true;
 	n->us_known = false;
+	memset(n->named_ip, 0, sizeof(n->named_ip));
 	n->taken_over = false;
 	n->confirmed = true;
 	n->tx_seq = n->rx_seq = 0;
@@ -316,6 +340,8 @@ static enum kdn_got got_data(struct kdn *n, const struct kdn_datagram *d, struct
 	heard(n, now_ms);
 	if (n->role == KDP_HOST && is_ping(d->body)) {
 		n->stats.pings++;
+		for (int i = 0; i < 4; i++)
+			n->named_ip[i] = d->body.p[11 - i];
 		return KDN_GOT_NOTHING;
 	}
 	*body = d->body;

@@ -80,9 +80,11 @@ struct kdn {
 	bool has_answered, boot_known, us_known, host_pokes, taken_over;
 	uint8_t boot[KDN_NONCE_LEN - 8], next_boot[KDN_NONCE_LEN - 8];
 	uint64_t boot_seq, answered_seq; /* their latest pokes */
+	uint64_t session_seq;            /* the poke that the session began with */
 	int64_t answered_ms;
 	uint8_t next_version;
 	struct kdn_address us;
+	uint8_t named_ip[4]; /* whom the ping named; zero: nobody */
 	unsigned denied_in_row; /* data under no key that we have ... */
 	int64_t data_ms;        /* ... and when some came under ours */
 	uint8_t response[KDN_RESPONSE_LEN];

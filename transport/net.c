@@ -116,6 +116,8 @@ static const char *net_diagnose(const struct kdt *t)
 		return "the target calls and does not hear our answer: a firewall on the way back, "
 		       "or "
 		       "another debugger holds it";
+	if (t->net->taken_over)
+		return "another debugger has taken the target over";
 	if (t->net->silent)
 		return "the target has fallen silent: it may be off, hung, or unplugged";
 	return NULL;

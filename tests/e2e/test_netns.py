@@ -178,6 +178,52 @@ def takeover(lab):
 
 
 @test
+def two_that_call(lab):
+    """two hosts with target= at once: one has it, the other is told, and may take it back"""
+    net = Net(lab)
+    nodes, machine = [net.node("first"), net.node("second")], net.node("target")
+    target = NetTarget(lab, machine, None, PORT, KEY, "--no-configured-host", "--wait")
+    where = target.trans + ",target=" + machine.address
+    servers = [net.server(node) for node in nodes]
+    clients = [lab.closing(Client(server)) for server in servers]
+    for c in clients:
+        c.send(OPEN, struct.pack("<I", BREAK_IN) + text(where) + text("kd"))
+
+    def told():
+        for c in clients:
+            try:
+                c.receive(time.monotonic() + 0.05)
+            except Failure:
+                pass
+        return [c for c in clients if any(b"another debugger" in body for kind, body in c.events
+                                          if kind in (EV_NOTICE, EV_LINK))]
+    timer = Timer()
+    eventually(told, "one of the two is told", 30)
+    timer.lap("one is told")
+    loser, = told()
+    holder = clients[1 - clients.index(loser)]
+    holder.wait_event(EV_STOPPED, 30, since=0)
+    holder.version()
+    at = holder.stats()["region"]
+    equal(holder.read(at, 64 * KIB), region(0, 64 * KIB), "the region, read by the holder")
+    # For twice as long as it takes to miss a poke nothing changes hands.
+    since, end = len(holder.events), time.monotonic() + 8
+    while time.monotonic() < end:
+        equal(holder.read(holder.base, 2), b"MZ", "memory, read by the holder")
+    no_news(holder, since)
+    equal(told(), [loser], "who is told")
+    timer.lap("reads")
+    # Its user wants it back, and opens it anew.
+    matches("another debugger", loser.ok(CLOSE).text, "what the loser's CLOSE says")
+    again = lab.closing(Client(servers[clients.index(loser)]))
+    again.attach(where)
+    matches("another debugger", holder.wait_link(LOST), "what the holder is told")
+    equal(again.read(again.base, 2), b"MZ", "memory, read by the one who took it back")
+    timer.lap("taken back")
+    figure(str(timer))
+
+
+@test
 def unconfigured(lab):
     """a target without a configured host waits for target=, also after a reboot"""
     net = Net(lab)

@@ -342,7 +342,13 @@ static void test_current_host_zero(void **state)
 	(void)state;
 	connect_both();
 	kdn_set_current_host(&target, &nobody);
-	struct packet poke = poke_of(&target), response = response_to(&host, &poke);
+	/* The first one may have been under way when it took our answer. */
+	struct packet poke = poke_of(&target);
+
+	takes(&host, &poke);
+	quiet(&host);
+	poke = poke_of(&target);
+	struct packet response = response_to(&host, &poke);
 
 	/* The old key serves until the new one shows itself. */
 	both_ways();
@@ -409,6 +415,80 @@ static void test_numbers_start_over(void **state)
 	assert_true(kdn_authentic(&host));
 	says(&host, KDN_NEWS_HEARD);
 	both_ways();
+}
+
+/* Before the first poke of the session has come: the ping has named us. */
+static void test_taken_over_at_once(void **state)
+{
+	struct kdn other;
+
+	(void)state;
+	connect_both();
+	init_host(&other, false);
+	connect_to(&other, &target, &host_b);
+	struct packet d = poke_of(&target);
+
+	takes(&host, &d);
+	quiet(&host);
+	says(&host, KDN_NEWS_TAKEN_OVER);
+	kdn_free(&other);
+}
+
+/* The target takes an answer to its last poke but one: the last one, sent before
+ * that, names the host before. */
+static void test_poke_older_than_the_session(void **state)
+{
+	struct kdn other;
+
+	(void)state;
+	connect_both();
+	init_host(&other, false);
+	struct packet first = poke_of(&target), second = poke_of(&target);
+	struct packet response = response_to(&other, &first);
+	struct packet ping = accept_response(&target, &response, &host_b);
+
+	takes(&other, &ping);
+	says(&other, KDN_NEWS_SESSION);
+	takes(&other, &second);
+	quiet(&other);
+	says(&other, KDN_NEWS_NONE);
+	first = poke_of(&target);
+	takes(&other, &first);
+	says(&other, KDN_NEWS_NONE);
+	takes(&host, &first);
+	says(&host, KDN_NEWS_TAKEN_OVER);
+	kdn_free(&other);
+}
+
+/* Whom it was taken from does not take another boot from whoever has that. */
+static void test_no_fight_over_another_boot(void **state)
+{
+	struct kdn other;
+	struct packet d;
+
+	(void)state;
+	connect_both();
+	init_host(&other, false);
+	connect_to(&other, &target, &host_b);
+	d = poke_of(&target);
+	takes(&host, &d);
+	says(&host, KDN_NEWS_TAKEN_OVER);
+	assert_int_equal(kdn_restart(&target, now), KD_OK);
+	connect_to(&other, &target, &host_b);
+	d = poke_of(&target);
+	ignores(&host, &d);
+	/* Nobody has it: it is anybody's. */
+	assert_int_equal(kdn_restart(&target, now), KD_OK);
+	connect_to(&host, &target, &host_a);
+	says(&host, KDN_NEWS_RESTARTED);
+	/* The other one has lost nothing yet, so it takes its target back. */
+	connect_to(&other, &target, &host_b);
+	d = poke_of(&target);
+	d = poke_of(&target);
+	takes(&host, &d);
+	quiet(&host);
+	says(&host, KDN_NEWS_TAKEN_OVER);
+	kdn_free(&other);
 }
 
 static void test_taken_over(void **state)
@@ -989,6 +1069,9 @@ int main(void)
 		SESSION_TEST(test_reordered_pokes),
 		SESSION_TEST(test_numbers_start_over),
 		SESSION_TEST(test_taken_over),
+		SESSION_TEST(test_taken_over_at_once),
+		SESSION_TEST(test_poke_older_than_the_session),
+		SESSION_TEST(test_no_fight_over_another_boot),
 		SESSION_TEST(test_takeover_by_host_poke),
 		SESSION_TEST(test_restarted),
 		SESSION_TEST(test_replayed_pokes),
