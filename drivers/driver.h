@@ -1,6 +1,6 @@
-/* A driver owns one medium: a serial port, a socket or pty, UDP, later USB.
- * It moves bytes and knows nothing of KD. Each driver is one file and the only
- * user of its library.
+/* A driver owns one medium: a serial port, a socket or pty, UDP, a USB device.
+ * It moves bytes and knows nothing of KD. Each driver is a file, or some that
+ * begin with its name, and the only user of its library.
  *
  * Nothing here blocks, except close (bounded, see there).
  * SPDX-License-Identifier: MIT

@@ -17,12 +17,17 @@ kdwire_test_libs = libkdwire.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOC
 endif
 
 if HAVE_CMOCKA
-check_PROGRAMS += %D%/unit/test_host %D%/unit/test_host_usb
-TESTS += %D%/unit/test_host %D%/unit/test_host_usb
+check_PROGRAMS += %D%/unit/test_host %D%/unit/test_host_release %D%/unit/test_host_usb
+TESTS += %D%/unit/test_host %D%/unit/test_host_release %D%/unit/test_host_usb
 %C%_unit_test_host_usb_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_host_usb_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
+%C%_unit_test_host_SOURCES = %D%/unit/test_host.c %D%/unit/host_rig.c %D%/unit/host_rig.h
 %C%_unit_test_host_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_host_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
+%C%_unit_test_host_release_SOURCES = \
+	%D%/unit/test_host_release.c %D%/unit/host_rig.c %D%/unit/host_rig.h
+%C%_unit_test_host_release_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_host_release_LDADD = libkdsrv.a libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += %D%/unit/test_recorder
 TESTS += %D%/unit/test_recorder
 %C%_unit_test_recorder_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
