@@ -7,7 +7,7 @@ endif
 if HAVE_CMOCKA
 if HAVE_UMOCKDEV
 if DRIVER_SERIAL
-bench_mocks = tests/unit/serial_cable
+bench_mocks = tests/unit/serial_cable tests/unit/serial_direct.so
 endif
 endif
 endif

@@ -240,6 +240,34 @@ def slow_line(lab):
 
 
 @test
+def timed_line(lab):
+    """a line that takes its time: no byte is there before the line could bring it"""
+    r = plug(lab, "--pace", "100", max_baud=9600, port=PORT + ",baud=9600")
+    line_us = 10 * 1e6 / 9600
+    latency, = r.link["latency"]
+    check(latency["min_us"] >= int(line_us), "%.0f us, the line takes %.0f" %
+          (latency["min_us"], line_us))
+    check(r.value("throughput", "of line rate") < 100.5, "the line is no faster than itself")
+
+
+@test
+def line_alone(lab):
+    """what is timed is the line: reads and writes do not pass the mock"""
+    lab.env.update(LD_DEBUG="bindings", LD_DEBUG_OUTPUT=lab.path("bindings"))
+    plug(lab, **SLOW)
+    found = {}
+    for name in os.listdir(lab.dir):
+        if "bindings" in name:
+            with open(os.path.join(lab.dir, name)) as f:
+                for to, symbol in re.findall(r"libserialport\S* \[0\] to (\S+) \[0\]: normal "
+                                             r"symbol `(read|write|ioctl)'", f.read()):
+                    found[symbol] = os.path.basename(to)
+    check("umockdev" in found["ioctl"], "ioctls are the mock's: %s" % found)
+    for symbol in ("read", "write"):
+        matches(r"serial_direct\.so|libasan", found[symbol], symbol)
+
+
+@test
 def interrupted(lab):
     """Ctrl-C ends the test, tells what was measured, and leaves the port as it was"""
     p = start_kdloop(lab, [CABLE, "--plug", "--pace", "100", "--max-baud", "115200"],
