@@ -144,23 +144,31 @@ class NetHost(Host):
         return body, self.keys.seal(poke.version, 1, poke.seq if seq is None else seq, 1, body)
 
     def connect(self, poke=None):
-        """Answers a poke; the ping is the first thing that comes back."""
-        poke = poke or self.poke()
-        body, datagram = self.response(poke)
-        self.version, self.target = poke.version, poke.sender
-        self.keys.data = hashlib.sha256(self.keys.control + body).digest()
-        self.seq = self.seen = 0
-        self.put(datagram)
-        return self.ping()
+        """Answers a poke; the ping is the first thing that comes back. A target takes the
+        answer to its last poke but one or the last: we may have been too late, and try again."""
+        poke, ping, end = poke or self.poke(), None, self.end()
+        while not ping:
+            body, datagram = self.response(poke)
+            self.version, self.target = poke.version, poke.sender
+            self.keys.data = hashlib.sha256(self.keys.control + body).digest()
+            self.seq = self.seen = 0
+            self.put(datagram)
+            ping = self.ping(poke, end)
+            if not ping:
+                self.sent.remove(datagram)
+                poke = self.pokes[-1]
+        return ping
 
-    def ping(self):
-        end = self.end()
+    def ping(self, answered, end):
+        """None if the second poke after the one that was answered came first."""
         while True:
             kind, seq, body = self.datagram(end)
             if kind == 0:
                 equal((len(body), body[:8]), (12, bytes(8)))
                 self.pings.append((seq, body))
                 return seq, body
+            if self.pokes[-1].seq >= answered.seq + 6:
+                return None
 
     def body(self, body):
         self.seq += 1
