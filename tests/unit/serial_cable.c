@@ -313,6 +313,19 @@ static void send_break(struct port *p)
 	(void)n;
 }
 
+/* What the thread has yet to take. A pty says 0 whatever is in it, and a program
+ * that goes by that changes the speed, or flushes, under its own last bytes. */
+static int unsent(struct port *p)
+{
+	struct pollfd fd = { .fd = p->master, .events = POLLIN };
+	int n = 0;
+
+	/* poll has the kernel hand over first what was just written. */
+	if (poll(&fd, 1, 0) > 0 && (fd.revents & POLLIN) && ioctl(p->master, FIONREAD, &n) == 0)
+		return n;
+	return 0;
+}
+
 /* Returns the error number, 0, or -1 for one that a pty can do. */
 static int uart_ioctl(struct port *p, UMockdevIoctlClient *client, gulong request)
 {
@@ -341,6 +354,12 @@ static int uart_ioctl(struct port *p, UMockdevIoctlClient *client, gulong reques
 		send_break(p);
 		return 0;
 	case TIOCCBRK:
+		return 0;
+	case TIOCOUTQ:
+		if (p->master < 0)
+			break;
+		value = unsent(p);
+		answer(client, &value, sizeof(value));
 		return 0;
 	case TIOCGSERIAL:
 	case TIOCSSERIAL:
