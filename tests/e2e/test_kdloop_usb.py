@@ -413,7 +413,7 @@ class Control:
     """Commands to the device."""
 
     def __init__(self, lab, path):
-        eventually(lambda: os.path.exists(path), "the mock is there")
+        eventually(lambda: is_listening(path), "the mock is there")
         self.sock = lab.closing(socket.socket(socket.AF_UNIX))
         self.sock.connect(path)
         self.lines = self.sock.makefile("rw")

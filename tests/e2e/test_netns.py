@@ -62,6 +62,7 @@ PATHS = [
 
 
 @cases(PATHS, lambda path: path.name)
+@slow(7200 if FULL else 240)
 def session(lab, path):
     """a whole session"""
     net = Net(lab)
@@ -110,11 +111,6 @@ def session(lab, path):
     # What is late, or asks for what may be lost, comes under the key of a session that is over.
     if "delay_s" not in path.bad and "loss" not in path.bad:
         equal(stats["net"]["denied"], 0, "datagrams denied")
-
-
-session_cases = [t for t in sys.modules["kdlib"]._tests if t.__name__ == "session"]
-for one in session_cases:
-    one.slow_s = 7200 if FULL else 150
 
 
 @test

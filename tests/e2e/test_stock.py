@@ -114,8 +114,7 @@ def list_not_ready(lab):
 @test
 def booted_alone(lab):
     """Booted alone long ago, and runs"""
-    t = stock(lab)
-    running(t)
+    t = patient_and_ready(lab)
     check(not t.link.present, "the target believes in a debugger")
     contract(lab, t)
     c = t.counters()
@@ -210,6 +209,7 @@ def after_a_session(lab):
     needless(t)
     check(t.link.present, "the target believes in a debugger")
     c = t.counters()
+    t.link.patience = PATIENT  # that it runs on was seen with less
     contract(lab, t)
     d = t.counters()
     equal(d["stops"], c["stops"] + 1, "stops")

@@ -12,22 +12,22 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from kdclient import *
 from kdlib import *
 
-END_S = 5  # the bound of .endpsrv and of signals
+END_S = 5  # the bound of .endpsrv and of signals, on a machine that has nothing else to do
 
 
 def expect_clean(lab, server, target, address, byte):
     """The next client attaches at once, finds no breakpoint, and it runs."""
-    began = time.monotonic()
+    began = lab.clock()
     c = lab.closing(Client(server, who="next"))
     c.attach(target, 0)
-    c.wait_event(EV_PRINT, 5)  # so it runs
+    c.wait_event(EV_PRINT)  # so it runs
     c.send(BREAK)
-    c.wait_event(EV_STOPPED, 5)
-    check(time.monotonic() - began < 5, "attaching took %g s" % (time.monotonic() - began))
+    c.wait_event(EV_STOPPED)
+    check(lab.clock() - began < 5, "attaching took %g s" % (lab.clock() - began))
     c.version()
     equal(c.read(address, 1), byte, "where the breakpoint was")
     c.go()
-    c.wait_event(EV_PRINT, 5)
+    c.wait_event(EV_PRINT)
     equal(c.call(CLOSE).err, OK, "CLOSE")
 
 
@@ -153,7 +153,7 @@ def left_stopped_when_asked(lab):
         c.ok(CLOSE)
         n = lab.closing(Client(server))
         n.attach(target, 0)
-        n.wait_event(EV_STOPPED, 5)
+        n.wait_event(EV_STOPPED)
         n.version()
         check(n.read(n.base + UNUSED, 1) != b"\xcc", "the breakpoint is still there")
         equal([k for k, _ in n.events if k == EV_PRINT], [], "prints of a stopped target")
@@ -171,7 +171,7 @@ def left_stopped_in_a_bug_check(lab):
     matches("bug check", c.ok(CLOSE).text, "reply to CLOSE")
     n = lab.closing(Client(server))
     n.attach(target, 0)
-    n.wait_event(EV_STOPPED, 5)
+    n.wait_event(EV_STOPPED)
 
 
 @cases(["amd64", "x86"])
@@ -231,7 +231,7 @@ def vanishes(lab, on):
         c.attach(target.trans + flag)
         pending = c.send(READ, c.read_request((c.stats()["region"], 16 << 20)))
         target.kill()
-        c.wait_link(state, 5)
+        c.wait_link(state)
         equal(c.wait_reply(pending).err, GONE, "the read that was under way")
         c.ok(CLOSE)
 
@@ -277,9 +277,9 @@ def port_is_closed(port):
         return s.connect_ex(("127.0.0.1", port)) != 0
 
 
-def expect_ended(server, began):
-    equal(server.wait(END_S), 0, "kdsrv's exit status")
-    check(time.monotonic() - began < END_S, "took %g s" % (time.monotonic() - began))
+def expect_ended(lab, server, began):
+    equal(server.wait(20), 0, "kdsrv's exit status")
+    check(lab.clock() - began < END_S, "took %g s" % (lab.clock() - began))
     check(port_is_closed(server.port), "the port is open")
 
 
@@ -308,7 +308,7 @@ def end_server(lab):
     sessions, idle = two_sessions(lab, server)
     pipe = os.path.join(lab.dir, "kdsrv/lab")
     check(os.path.exists(pipe), "no socket at %s" % pipe)
-    began = time.monotonic()
+    began = lab.clock()
     equal(sessions[0][0].call(END_SERVER).err, OK, "END_SERVER")
     check(not os.path.exists(pipe), "%s is still there" % pipe)
     for c in sessions[1][0], idle:
@@ -316,7 +316,7 @@ def end_server(lab):
         c.wait_closed()
     sessions[0][0].wait_closed()
     equal([k for k, _ in sessions[0][0].events if k == EV_ENDING], [], "told to the caller")
-    expect_ended(server, began)
+    expect_ended(lab, server, began)
     expect_targets_free(lab, sessions)
 
 
@@ -325,12 +325,12 @@ def end_by_signal(lab, sig):
     """the same by a signal"""
     server = lab.server(transports=["tcp:port=" + port_range(), "npipe:pipe=lab"])
     sessions, idle = two_sessions(lab, server)
-    began = time.monotonic()
+    began = lab.clock()
     server.signal(sig)
     matches(sig.name, take_text(idle.wait_event(EV_ENDING))[0], "who ended it")
     for c in sessions[0][0], sessions[1][0], idle:
         c.wait_closed()
-    expect_ended(server, began)
+    expect_ended(lab, server, began)
     expect_targets_free(lab, sessions)
 
 
@@ -358,14 +358,14 @@ def end_with_a_hung_target(lab, case):
     address, byte = d.work(), d.read(d.work(), 1)
     d.set_breakpoint(address)
     target.stop()
-    began = time.monotonic()
+    began = lab.clock()
     if how == "SIGTERM":
         server.signal(signal.SIGTERM)
     else:
         reply = c.call(END_SERVER)
         equal(reply.err, OK, "END_SERVER")
         matches("target did not answer|breakpoints", reply.text, "what could not be done")
-    expect_ended(server, began)
+    expect_ended(lab, server, began)
     expect_clean(lab, lab.server(), good, address, byte)
 
 
@@ -375,9 +375,9 @@ def end_with_a_silent_target(lab):
     server, target = lab.server(), lab.target("--silent")
     c = lab.closing(Client(server))
     equal(c.open(target).err, OK, "OPEN")
-    began = time.monotonic()
+    began = lab.clock()
     equal(c.call(END_SERVER).err, OK, "END_SERVER")
-    expect_ended(server, began)
+    expect_ended(lab, server, began)
 
 
 @test
@@ -387,10 +387,10 @@ def caller_dies(lab):
     c = lab.closing(Client(server))
     c.attach(target)
     target.stop()
-    began = time.monotonic()
+    began = lab.clock()
     c.send(END_SERVER)
     c.close()
-    expect_ended(server, began)
+    expect_ended(lab, server, began)
 
 
 @test

@@ -294,7 +294,7 @@ def no_name(lab):
     plugged(machine)
     c = lab.closing(Client(server))
     equal(c.open("usb:targetname=lab1").err, OK, "OPEN")
-    matches("2-1 .*only debug device", wait_notice(c, "does not say its name"), "the notice")
+    wait_notice(c, "2-1 .*does not say its name.*only debug device")
     stopped_again(c)
 
 

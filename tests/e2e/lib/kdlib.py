@@ -23,7 +23,13 @@ PROGRAMS = {
     "kd": os.path.join(TOP_BUILD, "kd/kd"),
     "kdtarget": os.path.join(TOP_BUILD, "kdtarget"),
 }
-TEST_LIMIT_S = 60  # a test that takes longer hangs
+TEST_LIMIT_S = 120  # a test that takes longer hangs
+
+# What is ignored here (by nohup, or in a shell's background) would be ignored by
+# the programs, too; what is caught is not.
+for _signal in signal.SIGHUP, signal.SIGINT, signal.SIGQUIT:
+    if signal.getsignal(_signal) == signal.SIG_IGN:
+        signal.signal(_signal, lambda *_: None)
 SANITIZER = re.compile(r"(Address|Leak|Memory|Thread)Sanitizer|runtime error:|== ERROR")
 
 
@@ -52,6 +58,18 @@ def matches(pattern, text, what):
 
 # ---- processes ---------------------------------------------------------------
 
+def processor_s(pid):
+    """The seconds that a process ran, or could not because others did."""
+    total = 0
+    try:
+        for thread in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/schedstat" % (pid, thread)) as f:
+                total += sum(int(ns) for ns in f.read().split()[:2])
+    except OSError:  # not on this kernel, or it has just ended
+        pass
+    return total / 1e9
+
+
 PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -74,7 +92,7 @@ class Proc:
         self.p = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, env=env or lab.env,
                                   preexec_fn=prepare, **kw)
-        self.pid = self.p.pid
+        self.pid, self.busy_s = self.p.pid, 0
         self.threads = []
         for attr in ("out", "err"):
             pipe = self.p.stdout if attr == "out" else self.p.stderr
@@ -112,16 +130,22 @@ class Proc:
 
     def wait(self, timeout_s=10):
         """Until it ends; returns the exit status."""
-        try:
-            status = self.p.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise Failure("%s: still runs after %g s" % (self.name, timeout_s)) from None
+        eventually(self._ended, "%s ends" % self.name, timeout_s)
+        status = self.p.wait()
         for t in self.threads:
             t.join(5)
         return status
 
+    def _ended(self):
+        if self.p.returncode is None:
+            if not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+                return False
+            self.busy_s = processor_s(self.pid)  # the last chance to ask
+            self.p.wait()
+        return True
+
     def running(self):
-        return self.p.poll() is None
+        return not self._ended()
 
     def signal(self, sig):
         self.p.send_signal(sig)
@@ -271,6 +295,13 @@ class Lab:
         p.status = p.wait(wait_s)
         return p
 
+    def clock(self):
+        """Seconds, less those in which the test or one of its programs ran or waited for a
+        processor. What is left is spent waiting: how long does not depend on the machine."""
+        busy = processor_s(os.getpid()) + sum(p.busy_s if p.p.returncode is not None else
+                                              processor_s(p.pid) for p in self.procs)
+        return time.monotonic() - busy
+
     def closing(self, thing):
         self.closers.append(thing)
         return thing
@@ -317,6 +348,13 @@ def eventually(condition, what, timeout_s=10):
         time.sleep(0.01)
 
 
+def is_listening(path):
+    """Whether the Unix socket takes connections: for a moment it is there, and refuses them."""
+    with open("/proc/net/unix") as f:
+        return any(words[3] == "00010000" and words[7:] == [path]
+                   for words in (line.split() for line in f))
+
+
 # ---- tests -------------------------------------------------------------------
 
 _tests = []
@@ -326,6 +364,14 @@ def test(fn):
     """Marks a test. Its doc string, or its name, is what TAP shows."""
     _tests.append(fn)
     return fn
+
+
+def slow(limit_s):
+    """For a test that may take longer than others."""
+    def decorate(fn):
+        fn.slow_s = limit_s
+        return fn
+    return decorate
 
 
 def cases(values, name=None):

@@ -49,7 +49,7 @@ class Machine:
         if not self.s:
             self.s = self.lab.closing(socket.socket(socket.AF_UNIX))
             self.s.settimeout(10)
-            eventually(lambda: os.path.exists(self.control), "kdusb-mock's socket")
+            eventually(lambda: is_listening(self.control), "kdusb-mock's socket")
             self.s.connect(self.control)
             self.f = self.lab.closing(self.s.makefile("r"))
         self.s.sendall(b"%d %s\n" % (port, command.encode()))
