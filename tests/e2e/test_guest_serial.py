@@ -56,7 +56,7 @@ class Port:
 
 
 def client(lab, server):
-    return lab.closing(Client(server, password=guestlab.PASSWORD))
+    return lab.closing(Client(server))
 
 
 def objects_of(kd, kind):

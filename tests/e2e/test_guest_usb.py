@@ -73,7 +73,7 @@ class Cable:
 
 
 def client(lab, server):
-    return lab.closing(Client(server, password=guestlab.PASSWORD))
+    return lab.closing(Client(server))
 
 
 def attached(lab, cable, *options):
