@@ -27,6 +27,7 @@ static const struct {
 	[EMU_NO_BULK] = { "no-bulk", 0x3495, 0x00E0 },
 	[EMU_OTHER_CLASS] = { "other-class", 0x3495, 0x00E0 },
 	[EMU_ABSURD_LENGTHS] = { "absurd-lengths", 0x3495, 0x00E0 },
+	[EMU_WRONG_LENGTHS] = { "wrong-lengths", 0x3495, 0x00E0 },
 	[EMU_ENDLESS_NAMES] = { "endless-names", 0x3495, 0x00E0 },
 };
 
@@ -77,6 +78,19 @@ void emu_device_descriptor(const struct emu *e, uint8_t out[EMU_DEVICE_LEN])
 	kdp_put_u16(out + 10, own ? o->product : known[o->descriptors].product);
 }
 
+/* 0: lengths are true. */
+static uint16_t absurd_length(const struct emu *e)
+{
+	switch (e->options.descriptors) {
+	case EMU_ABSURD_LENGTHS:
+		return 0xFFFF;
+	case EMU_WRONG_LENGTHS:
+		return 0x0FFF;
+	default:
+		return 0;
+	}
+}
+
 size_t emu_config_descriptor(const struct emu *e, uint8_t out[EMU_CONFIG_CAP])
 {
 	static const uint8_t good[] = {
@@ -101,7 +115,8 @@ size_t emu_config_descriptor(const struct emu *e, uint8_t out[EMU_CONFIG_CAP])
 		out[14] = 3;
 		break;
 	case EMU_ABSURD_LENGTHS:
-		out[2] = out[3] = 0xFF;
+	case EMU_WRONG_LENGTHS:
+		kdp_put_u16(out + 2, absurd_length(e));
 		out[18] = 0;
 		out[31] = 255;
 		break;
@@ -122,8 +137,8 @@ size_t emu_bos_descriptor(const struct emu *e, uint8_t out[EMU_BOS_CAP])
 	};
 
 	memcpy(out, good, sizeof(good));
-	if (e->options.descriptors == EMU_ABSURD_LENGTHS) {
-		out[2] = out[3] = 0xFF;
+	if (absurd_length(e)) {
+		kdp_put_u16(out + 2, absurd_length(e));
 		out[5] = 0;
 	}
 	return sizeof(good);

@@ -31,6 +31,7 @@ enum emu_descriptors {
 	EMU_NO_BULK,        /* no endpoints at all */
 	EMU_OTHER_CLASS,    /* interface class 03 */
 	EMU_ABSURD_LENGTHS, /* lengths of 0 and 65535 where there should be true ones */
+	EMU_WRONG_LENGTHS,  /* the same with 4095: QEMU's xHCI stalls requests for over 4096 */
 	EMU_ENDLESS_NAMES,  /* strings that fill all that a descriptor can hold, and lie about it */
 	EMU_DESCRIPTORS
 };

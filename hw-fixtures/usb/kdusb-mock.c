@@ -37,7 +37,7 @@ static const char usage[] =
     "Runs PROGRAM on a machine with an emulated USB debug device for each --cable.\n"
     "  --cable PATH          a port; kdtarget --usb PATH plugs a device into it\n"
     "  --descriptors KIND    what it claims to be: kdusb, eem, no-bulk, other-class,\n"
-    "                        absurd-lengths, endless-names\n"
+    "                        absurd-lengths, wrong-lengths, endless-names\n"
     "  --id VVVV:PPPP        its vendor and product\n"
     "  --serial TEXT         its serial number\n"
     "  --unconfigured        the kernel does not configure it before the command \"configure\"\n"

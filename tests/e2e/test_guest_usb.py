@@ -4,6 +4,7 @@
 # SPDX-License-Identifier: MIT
 import json
 import os
+import re
 import struct
 import sys
 import time
@@ -11,10 +12,9 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import guestlab
 from kdclient import *
-from kdlib import *
+from usblab import *
 
 KIB, MIB = 1 << 10, 1 << 20
-NET_KEY = "2steg4fzbj2sz.23418vzkd4ko3.1g34ou07z4pev.1sp3yo9yz874p"
 PORTS = 2  # of the guest's xHCI: 2-1 and 2-2
 REBOOT = 0x313B
 # A device that leaves while the kernel asks for its descriptors costs 5 s each time: QEMU's xHCI
@@ -37,20 +37,18 @@ def make(lab):
 
 
 class Cable:
-    """A debuggee on a debug cable in one of the guest's ports."""
+    """A debuggee on a debug cable in one of the guest's ports. kind: KDUSB or EEM."""
 
-    def __init__(self, lab, *options, name="rack5", port=1, net=None, redir=()):
+    def __init__(self, lab, kind, *options, at=1, redir=(), **who):
         self.guest = guestlab.shared(lab, make)
-        self.path = "2-%d" % port
-        self.device = guestlab.UsbDevice(lab, self.guest.sockets[port - 1], *redir)
-        self.trans = "usb:targetname=" + name
-        who = ["--name", name]
-        if net:
-            who = ["-k", "net:port=%d,key=%s" % (net, NET_KEY), "--poke-every", "100"]
-            self.trans = "net:port=%d,key=%s,usb" % (net, NET_KEY)
-        self.target = Proc(lab, "kdtarget", [PROGRAMS["kdtarget"], "--usb", self.device.cable] +
-                           who + ["--print-every", "300"] + list(options), expect=None)
-        self.target.wait_text("^kdtarget: ready")
+        self.path = "2-%d" % at
+        self.device = guestlab.UsbDevice(lab, self.guest.sockets[at - 1], *kind.port, *redir)
+        self.target = kind.target(lab, self.device.cable, "--print-every", "300", *options, **who)
+        self.trans = self.target.trans
+
+    def by_path(self):
+        self.trans += {"usb": ",path=", "net": "="}[self.trans[:3]] + self.path
+        return self
 
     def there(self):
         """Waits until the guest's kernel knows it."""
@@ -72,6 +70,22 @@ class Cable:
                              % self.path).strip()
 
 
+class Uevents:
+    """What the guest's kernel does about a cable's device, from now on. "bind" comes when it is
+    configured."""
+
+    def __init__(self, lab, cable):
+        self.path, self.seen = cable.path, 0
+        self.monitor = cable.guest.start(lab, "udevadm", "monitor", "--kernel",
+                                         "--subsystem-match=usb/usb_device")
+        self.monitor.wait_text("^KERNEL", 20)
+
+    def wait(self, action):
+        event = self.monitor.wait_text(r"^KERNEL\S* %s +\S*/%s \(usb\)\n" % (action, self.path),
+                                       ENUMERATION_S, start=self.seen)
+        self.seen += event.end()
+
+
 def client(lab, server):
     return lab.closing(Client(server))
 
@@ -80,7 +94,7 @@ def attached(lab, cable, *options):
     return client(lab, cable.guest.server(lab, *options)).attach(cable, timeout_s=30)
 
 
-def reads(c, length=256 * KIB):
+def reads(c, length=64 * KIB):
     """The region for bulk reads is what it must be."""
     check(c.read(c.stats()["region"], length) == region(0, length), "the contents are wrong")
 
@@ -94,10 +108,10 @@ def objects_of(kd, kind):
     return [o for o in map(json.loads, kd.out.splitlines()) if o["type"] == kind]
 
 
-@test
-def session(lab):
+@cases(BOTH)
+def session(lab, kind):
     """a whole session: reads, breakpoint, step, prints, break-in, reboot, .endpsrv"""
-    cable = Cable(lab).there()
+    cable = Cable(lab, kind).there()
     server = cable.guest.server(lab)
     kd = lab.kd(server, cable, "vertarget; db nt L2; bp nt+1100; g; g; t; bc *; g; .sleep 1500; "
                 ".break; k; .reboot; .break; vertarget; bl; db nt L2", "--json", wait_s=120)
@@ -116,10 +130,10 @@ def session(lab):
     equal((status["plugs"], status["stray_clear_halts"]), (2, 0), "the device: %s" % status)
 
 
-@test
-def faults(lab):
+@cases(BOTH)
+def faults(lab, kind):
     """stalls, transaction errors, overflow: the session survives each, and halts nothing twice"""
-    cable = Cable(lab).there()
+    cable = Cable(lab, kind).there()
     c = attached(lab, cable)
     halts = 0
     for command in ("stall in", "stall out", "ioerror in", "ioerror out", "ioerror in 3",
@@ -133,10 +147,10 @@ def faults(lab):
               (1, halts, 0), "after %s: %s" % (command, status))
 
 
-@test
-def unplugged(lab):
+@cases(BOTH)
+def unplugged(lab, kind):
     """unplugged in the middle of a read, and back with a new address: the session goes on"""
-    cable = Cable(lab).there()
+    cable = Cable(lab, kind).there()
     before = cable.number()
     c = attached(lab, cable)
     start = c.stats()["region"]
@@ -145,7 +159,7 @@ def unplugged(lab):
         c.receive(time.monotonic() + 20)
     cable.device.command("unplug")
     why = c.wait_link(WAITING, 20)
-    matches(r"2-1 \(3495:00e0\): unplugged", why, "why the link is down")
+    matches(r"2-1 \(%s\): unplugged" % kind.id, why, "why the link is down")
     check(c.wait_reply(number, 30).err != OK, "the read succeeded")
     cable.device.command("plug")
     c.wait_link(UP, ENUMERATION_S)
@@ -167,18 +181,19 @@ def works_again(c):
     reads(c)
 
 
-@test
-def reboot_storm(lab):
+@cases(BOTH)
+def reboot_storm(lab, kind):
     """ten re-enumerations in a reboot, each with a new address: the user's session stays"""
-    cable = Cable(lab).there()
+    cable = Cable(lab, kind).there()
     c = attached(lab, cable)
     before = cable.number()
+    bus = Uevents(lab, cable)
     reboot(c)
     for _ in range(10):
         cable.device.command("unplug")
-        cable.gone()
+        bus.wait("remove")
         cable.device.command("plug")
-        cable.there()
+        bus.wait("bind")
     works_again(c)
     check(cable.number() >= before + 10, "address %d, then %d" % (before, cable.number()))
 
@@ -186,7 +201,7 @@ def reboot_storm(lab):
 @test
 def impatient(lab):
     """a target that leaves while the kernel still asks for its descriptors, twice a boot"""
-    cable = Cable(lab, "--replug", "2").there()
+    cable = Cable(lab, KDUSB, "--replug", "2").there()
     c = attached(lab, cable)
     reboot(c)
     works_again(c)
@@ -194,38 +209,39 @@ def impatient(lab):
     check(plugs >= 6, "it came %d times" % plugs)
 
 
-@test
-def two(lab):
-    """two devices at once, alike but for their names: each client has its own"""
-    cables = [Cable(lab, "--seed", str(n), name="rack%d" % n, port=n).there() for n in (1, 2)]
+@cases(BOTH)
+def two(lab, kind):
+    """two devices at once, alike but for names or keys: each client has its own"""
+    cables = [Cable(lab, kind, "--seed", str(n), at=n, **kind.who(n)).there() for n in (1, 2)]
     server = cables[0].guest.server(lab)
     clients = [client(lab, server) for _ in cables]
     for c, cable in zip(clients, reversed(cables)):
-        c.attach(cable, timeout_s=30)
+        c.attach(cable if kind is KDUSB else cable.by_path(), timeout_s=30)
     for c, seed in zip(clients, (2, 1)):
         start = c.stats()["region"]
-        check(c.read(start, MIB) == region(0, MIB, seed), "rack%d: wrong contents" % seed)
+        check(c.read(start, 64 * KIB) == region(0, 64 * KIB, seed), "%d: wrong contents" % seed)
     end(clients[0], server)
 
 
-@test
-def wrong_name(lab):
-    """another name than the one asked for: it says which there is, and waits"""
-    cable = Cable(lab, name="rack6").there()
+@cases(((KDUSB, "usb:targetname=rack5", r"2-1 \(3495:00e0\) calls itself rack1; waiting for rack5"),
+        (EEM, "net:port=50005,key=a.b.c.9,usb", "the key is not the target's")),
+       name=lambda case: str(case[0]))
+def wrong_who(lab, case):
+    """another name or key than the target's: it is said, and nothing else comes of it"""
+    kind, trans, said = case
+    cable = Cable(lab, kind, **kind.who(1)).there()
     server = cable.guest.server(lab)
     c = client(lab, server)
-    equal(c.open("usb:targetname=rack5").err, OK, "OPEN")
-    notice = c.wait_event(EV_NOTICE, 20)
-    matches(r"2-1 \(3495:00e0\) calls itself rack6; waiting for rack5", notice.decode("latin-1"),
-            "notice")
+    equal(c.open(trans).err, OK, "OPEN")
+    c.wait_event(EV_NOTICE, 30, lambda body: re.search(said, body.decode("latin-1")))
     equal(c.call(CLOSE).err, OK, "CLOSE")
     c.attach(cable, timeout_s=30)
 
 
-@test
-def busy(lab):
+@cases(BOTH)
+def busy(lab, kind):
     """another kdsrv has the device: who it is; when that has ended, the device is free"""
-    cable = Cable(lab).there()
+    cable = Cable(lab, kind).there()
     first = cable.guest.server(lab)
     a = client(lab, first).attach(cable, timeout_s=30)
     b = client(lab, cable.guest.server(lab, port=5006))
@@ -239,15 +255,15 @@ def busy(lab):
 @test
 def listed(lab):
     """kdsrv --list-ports: one device in use, and by whom, and one that is free"""
-    cables = [Cable(lab, name="rack%d" % n, port=n).there() for n in (1, 2)]
+    cables = [Cable(lab, kind, at=n).there() for n, kind in enumerate(BOTH, 1)]
     attached(lab, cables[0])
     ports = json.loads(cables[0].guest.ok("kdsrv --list-ports --json"))
     keys = ("path", "usb_id", "speed_mbps", "usable", "product", "trans", "state", "holder")
     equal([tuple(p[k] for k in keys) for p in ports["usb"]],
-          [("2-1", "3495:00e0", 5000, True, "KDUSB USB3 XHCI Debug",
+          [("2-1", KDUSB.id, 5000, True, "KDUSB USB3 XHCI Debug",
             "usb:targetname=NAME,path=2-1", "busy", "kdsrv"),
-           ("2-2", "3495:00e0", 5000, True, "KDUSB USB3 XHCI Debug",
-            "usb:targetname=NAME,path=2-2", "free", None)], "USB devices")
+           ("2-2", EEM.id, 5000, True, "KDUSB USB3 XHCI Debug",
+            "net:port=N,key=KEY,usb=2-2", "free", None)], "USB devices")
     equal(ports["errors"], {"serial": None, "usb": None, "network": None}, "errors")
 
 
@@ -255,7 +271,7 @@ def listed(lab):
 def driver(lab):
     """the kernel's usb_debug has the device: it is detached for the session, and attached again"""
     guestlab.shared(lab, make).load("usb_debug")
-    cable = Cable(lab, redir=["--id", "1d6b:0010"])
+    cable = Cable(lab, KDUSB, redir=["--id", "1d6b:0010"])
     cable.guest.eventually("test -c /dev/ttyUSB0", "usb_debug makes a tty")
     equal(cable.driver(), "usb_debug", "the driver before")
     server = cable.guest.server(lab)
@@ -267,25 +283,9 @@ def driver(lab):
 
 
 @test
-def eem(lab):
-    """KDNET over a debug cable, in Ethernet frames"""
-    cable = Cable(lab, net=50005, redir=["--descriptors", "eem"]).there()
-    server = cable.guest.server(lab)
-    c = client(lab, server).attach(cable, timeout_s=30)
-    reads(c, MIB)
-    c.go()
-    c.wait_event(EV_PRINT, 20)
-    cable.device.command("unplug")
-    c.wait_link(WAITING, 20)
-    cable.device.command("plug")
-    c.wait_link(UP, ENUMERATION_S)
-    end(c, server)
-
-
-@test
 def permission(lab):
     """no right to the node: the missing udev rule is named; with that rule in place it works"""
-    cable = Cable(lab).there()
+    cable = Cable(lab, KDUSB).there()
     server = cable.guest.server(lab, user="guest")
     c = client(lab, server)
     reply = c.open(cable)
@@ -306,19 +306,38 @@ def permission(lab):
 
 @test
 def descriptors(lab):
-    """our id, other descriptors: refused with the reason; served if only the names are bad"""
+    """our id, other descriptors: refused with the reason"""
     server = guestlab.shared(lab, make).server(lab)
     c = client(lab, server)
-    for kind in "no-bulk", "other-class":
-        cable = Cable(lab, redir=["--descriptors", kind]).there()
+    for kind in "no-bulk", "other-class", "wrong-lengths":
+        cable = Cable(lab, KDUSB, redir=["--descriptors", kind]).there()
         reply = c.open(cable)
         equal(reply.err, INVALID, "OPEN, %s: %s" % (kind, reply.text))
-        matches("not a debug device", reply.text, kind)
+        matches("2-1 .*not a debug device", reply.text, kind)
         cable.device.kill()
         cable.gone()
-    cable = Cable(lab, redir=["--descriptors", "endless-names"]).there()
-    c.attach(cable, timeout_s=30)
-    reads(c)
+
+
+@test
+def names_without_end(lab):
+    """names that fill all that a descriptor can hold: listed as they are, and served"""
+    cable = Cable(lab, KDUSB, redir=["--descriptors", "endless-names"]).there()
+    port, = json.loads(cable.guest.ok("kdsrv --list-ports --json"))["usb"]
+    equal((port["usable"], port["product"]), (True, "A" * 126), "in the list")
+    reads(attached(lab, cable))
+
+
+@test
+def kernel_refuses(lab):
+    """a configuration of 65535 bytes: the kernel gives the device up, and kdsrv waits for one"""
+    guest = guestlab.shared(lab, make)
+    guest.ok("dmesg -c")
+    cable = Cable(lab, KDUSB, redir=["--descriptors", "absurd-lengths"])
+    guest.eventually("dmesg | grep -q 'usb2-port1: unable to enumerate'", "the kernel gives up",
+                     ENUMERATION_S)
+    c = client(lab, guest.server(lab))
+    equal(c.open(cable).err, OK, "OPEN")
+    matches("no USB debug device 3495:00e0", c.wait_link(WAITING, 20), "what is waited for")
 
 
 if __name__ == "__main__":

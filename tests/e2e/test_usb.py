@@ -13,30 +13,6 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from kdclient import *
 from usblab import *
 
-EEM = ("--descriptors", "eem")
-
-
-class Kdusb:
-    """usb:targetname="""
-    port = ()
-    target = UsbTarget
-
-    def __str__(self):
-        return "KDUSB"
-
-
-class Eem:
-    """net:...,usb"""
-    port = EEM
-    target = EemTarget
-
-    def __str__(self):
-        return "KDNET in EEM frames"
-
-
-BOTH = (Kdusb(), Eem())
-
-
 def attached(lab, kind, *target_options):
     """A machine, its server, what is on its port 1, and a client that has stopped it."""
     machine = Machine(lab, kind.port)
@@ -255,7 +231,7 @@ def two_by_path(lab):
 @test
 def two_cables(lab):
     """KDUSB and KDNET side by side"""
-    machine = Machine(lab, (), EEM)
+    machine = Machine(lab, (), EEM.port)
     server = machine.server()
     usb, eem = UsbTarget(lab, machine.cables[0]), EemTarget(lab, machine.cables[1])
     c, d = lab.closing(Client(server)), lab.closing(Client(server))
@@ -339,7 +315,7 @@ def nonsense(lab, kind):
     equal(d.call(PING).err, OK, "PING")
 
 
-@cases((("usb:targetname=lab1,id=045e:0656", EEM, "no KD packets"),
+@cases((("usb:targetname=lab1,id=045e:0656", EEM.port, "no KD packets"),
         ("net:port=50000,key=%s,usb,id=3495:00e0" % KEY, (), "no Ethernet frames")),
        name=lambda v: v[0].split(",")[0])
 def wrong_framing(lab, case):
@@ -399,7 +375,7 @@ FAULTS = ("stall in", "stall out", "ioerror in", "ioerror out", "ioerror in 5", 
           "overflow 3")
 
 
-@cases([(BOTH[0], fault) for fault in FAULTS] + [(BOTH[1], fault) for fault in FAULTS[::2]],
+@cases([(KDUSB, fault) for fault in FAULTS] + [(EEM, fault) for fault in FAULTS[::2]],
        name=lambda v: "%s, %s" % v)
 def faults(lab, case):
     """a fault of the bus in the middle of a read: the session survives it"""
@@ -422,7 +398,7 @@ def faults(lab, case):
 @test
 def deaf(lab):
     """a device that takes nothing any more is lost, and found when it does again"""
-    machine, server, target, c = attached(lab, Kdusb())
+    machine, server, target, c = attached(lab, KDUSB)
     machine.do("deaf")
     number = c.send(READ, c.read_request((c.base, 16)))
     reply = c.wait_reply(number, 40)

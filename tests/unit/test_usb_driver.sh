@@ -36,6 +36,7 @@ group plugs
 group bad --descriptors no-bulk
 group bad --descriptors other-class
 group bad --descriptors absurd-lengths
+group bad --descriptors wrong-lengths
 group names --descriptors endless-names
 group data --descriptors eem --id 3495:00e0
 group id --id 1234:5678

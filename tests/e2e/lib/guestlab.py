@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -143,9 +144,8 @@ class Guest(Proc):
 
     def eventually(self, script, what, timeout_s=20):
         """Until the script's exit status is 0."""
-        status, _ = self.sh("end=$(($(date +%%s) + %d)); until %s; do "
-                            "[ $(date +%%s) -lt $end ] || exit 1; usleep 20000; done" %
-                            (timeout_s, script), timeout_s + 30)
+        loop = "until %s; do usleep 20000; done" % script
+        status, _ = self.sh("timeout %d sh -c %s" % (timeout_s, shlex.quote(loop)), timeout_s + 30)
         if status:
             raise Failure("not within %g s in the guest: %s; it has %s" %
                           (timeout_s, what, self.sh("lsmod; dmesg | tail -n 20")[1]))

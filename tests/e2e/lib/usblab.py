@@ -74,12 +74,42 @@ class UsbTarget(Proc):
 class EemTarget(Proc):
     """The same with KDNET. Its device wants --descriptors eem."""
 
-    def __init__(self, lab, cable, *options, port=None):
+    def __init__(self, lab, cable, *options, port=None, key=KEY):
         port = port or random.randrange(50000, 50040)
         super().__init__(lab, "kdtarget", [
-            PROGRAMS["kdtarget"], "-k", "net:port=%d,key=%s" % (port, KEY), "--usb", cable,
+            PROGRAMS["kdtarget"], "-k", "net:port=%d,key=%s" % (port, key), "--usb", cable,
             "--poke-every", "100", "--stats", *options])
         self.wait_text(r"^kdtarget: ready on")
-        self.trans = "net:port=%d,key=%s,usb" % (port, KEY)
+        self.trans = "net:port=%d,key=%s,usb" % (port, key)
 
     stats = Target.stats
+
+
+class Kdusb:
+    """usb:targetname=; who() is what tells targets apart."""
+    port = ()  # options of the device
+    target = UsbTarget
+    id = "3495:00e0"
+
+    def who(self, n):
+        return {"name": "rack%d" % n}
+
+    def __str__(self):
+        return "KDUSB"
+
+
+class Eem:
+    """net:...,usb; the same."""
+    port = ("--descriptors", "eem")
+    target = EemTarget
+    id = "045e:0656"
+
+    def who(self, n):
+        return {"port": 50005, "key": "%s%d" % (KEY[:-1], n)}
+
+    def __str__(self):
+        return "KDNET in EEM frames"
+
+
+KDUSB, EEM = Kdusb(), Eem()
+BOTH = (KDUSB, EEM)
