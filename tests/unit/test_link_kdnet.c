@@ -1,102 +1,14 @@
-/* The link machine under KDNET's rules: ids that count, a RESET that announces,
- * one packet a datagram, patience by round trips. Both roles.
+/* The link machine in host role by KDNET's rules: ids that count, a RESET that
+ * announces, one packet a datagram, patience by round trips.
  * SPDX-License-Identifier: MIT
  */
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
+#include "link_kdnet_test.h"
 
-#include <string.h>
-
-#include "kdproto/link.h"
 #include "kdproto/message.h"
-
-#define REQ   KDP_STATE_MANIPULATE
-#define STOP  KDP_STATE_CHANGE64
-#define PRINT KDP_DEBUG_IO
-#define HOST0 0x80000000u
-
-static struct kdp_link l;
-static uint8_t packet[KDP_MAX_FRAME]; /* events point into it */
-static int64_t now;
-
-static void start(enum kdp_role role)
-{
-	struct kdp_link_config c = { .role = role, .rules = &kdp_rules_kdnet, .resets = 20 };
-
-	now = 1000;
-	kdp_link_init(&l, &c, now);
-}
-
-static void feed(uint16_t type, uint32_t id, const char *text)
-{
-	struct kdp_frame f = { .type = type, .id = id, .payload = kdp_span(text, strlen(text)) };
-	long n = kdp_frame_encode(packet, sizeof(packet), &f, false);
-
-	assert_int_equal(n, 16 + strlen(text));
-	kdp_link_feed_packet(&l, kdp_span(packet, (size_t)n), now);
-}
-
-static void no_event(void)
-{
-	struct kdp_event ev;
-
-	if (kdp_link_next(&l, &ev, now))
-		fail_msg("unexpected event %d", (int)ev.kind);
-}
-
-static struct kdp_event event(enum kdp_event_kind kind)
-{
-	struct kdp_event ev;
-
-	assert_true(kdp_link_next(&l, &ev, now));
-	assert_int_equal(ev.kind, kind);
-	return ev;
-}
-
-static void delivers(uint16_t type, const char *text)
-{
-	struct kdp_event ev = event(KDP_EV_DATA);
-
-	assert_int_equal(ev.type, type);
-	assert_false(ev.sync);
-	assert_int_equal(ev.payload.n, strlen(text));
-	assert_memory_equal(ev.payload.p, text, strlen(text));
-	no_event();
-}
-
-static void quiet(void)
-{
-	assert_int_equal(kdp_link_tx(&l, now).n, 0);
-}
-
-static void sends(uint16_t type, uint32_t id, const char *text)
-{
-	struct kdp_span s = kdp_link_tx(&l, now);
-	struct kdp_frame f;
-
-	/* No trailer, and nothing behind the packet. */
-	assert_int_equal(s.n, 16 + strlen(text));
-	assert_int_equal(kdp_frame_decode(&f, s, false), s.n);
-	assert_int_equal(f.type, type);
-	assert_int_equal(f.id, id);
-	assert_int_equal(f.payload.n, strlen(text));
-	if (f.payload.n)
-		assert_memory_equal(f.payload.p, text, f.payload.n);
-	kdp_link_tx_done(&l, s.n, now);
-}
 
 static void ask(const char *text)
 {
-	assert_int_equal(kdp_link_send(&l, REQ, kdp_span(text, strlen(text)), 0, now), KD_OK);
-}
-
-static void acks(uint32_t id)
-{
-	sends(KDP_ACKNOWLEDGE, id, "");
-	quiet();
+	say(REQ, text);
 }
 
 /* Both sides of n exchanges, the target's ids from id on. */
@@ -112,8 +24,6 @@ static void host_exchanges(unsigned n, uint32_t host_id, uint32_t id)
 		acks(id + 2 * i);
 	}
 }
-
-/* ---- host -------------------------------------------------------------- */
 
 /* A target that has just booted: no RESET is needed. */
 static void test_boot(void **state)
@@ -653,111 +563,6 @@ static void test_asking_until_it_answers(void **state)
 	assert_int_equal(kdp_link_deadline(&l), KDP_NEVER);
 }
 
-/* ---- target ------------------------------------------------------------ */
-
-static void test_target_ids(void **state)
-{
-	(void)state;
-	start(KDP_TARGET);
-	for (uint32_t i = 0; i < 5; i++) {
-		assert_int_equal(kdp_link_send(&l, PRINT, kdp_span("hi", 2), 0, now), KD_OK);
-		sends(PRINT, 2 * i, "hi");
-		feed(KDP_ACKNOWLEDGE, 2 * i, "");
-		event(KDP_EV_ACKED);
-		feed(REQ, HOST0 + 2 * i, "ask");
-		delivers(REQ, "ask");
-		acks(HOST0 + 2 * i);
-		feed(REQ, HOST0 + 2 * i, "ask");
-		no_event();
-		acks(HOST0 + 2 * i);
-	}
-}
-
-static void test_target_repeats(void **state)
-{
-	(void)state;
-	start(KDP_TARGET);
-	assert_int_equal(kdp_link_send(&l, STOP, kdp_span("stop", 4), 0, now), KD_OK);
-	sends(STOP, 0, "stop");
-	for (int i = 0; i < 40; i++) {
-		assert_int_equal(kdp_link_deadline(&l), now + kdp_rules_kdnet.target_ack_ms);
-		now += kdp_rules_kdnet.target_ack_ms;
-		kdp_link_tick(&l, now);
-		sends(STOP, 0, "stop");
-	}
-	feed(KDP_RESEND, 0, "");
-	no_event();
-	sends(STOP, 0, "stop");
-	feed(KDP_ACKNOWLEDGE, 0, "");
-	event(KDP_EV_ACKED);
-	/* Idle targets do not answer RESEND. */
-	feed(KDP_RESEND, 0, "");
-	no_event();
-	quiet();
-}
-
-static void test_target_reset(void **state)
-{
-	(void)state;
-	start(KDP_TARGET);
-	l.tx_id = 0x926;
-	assert_int_equal(kdp_link_send(&l, STOP, kdp_span("stop", 4), 0, now), KD_OK);
-	sends(STOP, 0x926, "stop");
-	/* A new host: it announces its own id, hears ours, and the packet. */
-	feed(KDP_RESET, HOST0, "");
-	event(KDP_EV_RESET);
-	sends(KDP_RESET, 0x926, "");
-	sends(STOP, 0x926, "stop");
-	quiet();
-	feed(KDP_ACKNOWLEDGE, 0x926, "");
-	event(KDP_EV_ACKED);
-	feed(KDP_RESET, HOST0 + 10, "");
-	event(KDP_EV_RESET);
-	sends(KDP_RESET, 0x928, "");
-	quiet();
-	feed(REQ, HOST0 + 10, "ask");
-	delivers(REQ, "ask");
-	acks(HOST0 + 10);
-	/* The host says RESET with the id of what we had delivered: its ACK was
-	 * lost, and it wants it done again. */
-	feed(KDP_RESET, HOST0 + 10, "");
-	event(KDP_EV_RESET);
-	sends(KDP_RESET, 0x928, "");
-	feed(REQ, HOST0 + 10, "ask");
-	delivers(REQ, "ask");
-	acks(HOST0 + 10);
-}
-
-/* Hosts are known that number as on serial ports. */
-static void test_target_takes_foreign_ids(void **state)
-{
-	(void)state;
-	start(KDP_TARGET);
-	for (uint32_t i = 0; i < 6; i++) {
-		feed(REQ, 0x80800000 | (i & 1), "ask");
-		delivers(REQ, "ask");
-		acks(0x80800000 | (i & 1));
-	}
-	feed(REQ, 0x80800001, "ask");
-	no_event();
-	acks(0x80800001);
-}
-
-static void test_target_break_in(void **state)
-{
-	(void)state;
-	start(KDP_TARGET);
-	memcpy(packet, "b", 1);
-	kdp_link_feed_packet(&l, kdp_span(packet, 1), now);
-	event(KDP_EV_BREAK_IN);
-	no_event();
-	quiet();
-	/* Four of them are no break-in. */
-	memcpy(packet, "bbbb", 4);
-	kdp_link_feed_packet(&l, kdp_span(packet, 4), now);
-	no_event();
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -785,11 +590,6 @@ int main(void)
 		cmocka_unit_test(test_no_asking_beside_a_request),
 		cmocka_unit_test(test_asking_after_a_break),
 		cmocka_unit_test(test_asking_until_it_answers),
-		cmocka_unit_test(test_target_ids),
-		cmocka_unit_test(test_target_repeats),
-		cmocka_unit_test(test_target_reset),
-		cmocka_unit_test(test_target_takes_foreign_ids),
-		cmocka_unit_test(test_target_break_in),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

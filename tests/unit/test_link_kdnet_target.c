@@ -1,85 +1,119 @@
 /* The link machine in target role by KDNET's rules: ids that count, and data
  * that stands for an ACK. SPDX-License-Identifier: MIT */
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
+#include "link_kdnet_test.h"
 
-#include <string.h>
-
-#include "kdproto/link.h"
-
-#define HOST_ID     0x80000000u
 #define PATIENCE_MS ((int)kdp_rules_kdnet.target_ack_ms)
 
-static struct kdp_link l;
-static int64_t now_ms;
-
-static void start(void)
-{
-	struct kdp_link_config c = { .role = KDP_TARGET, .rules = &kdp_rules_kdnet };
-
-	now_ms = 1000;
-	kdp_link_init(&l, &c, now_ms);
-}
-
-static void send_text(uint16_t type, const char *text)
-{
-	assert_int_equal(kdp_link_send(&l, type, kdp_span(text, strlen(text)), 0, now_ms), KD_OK);
-}
-
-/* One packet leaves, and it is this one. */
-static void sends(uint16_t type, uint32_t id, const char *text)
-{
-	struct kdp_span s = kdp_link_tx(&l, now_ms);
-	struct kdp_frame f;
-
-	assert_int_equal(kdp_frame_decode(&f, s, false), s.n);
-	assert_int_equal(f.type, type);
-	assert_int_equal(f.id, id);
-	assert_int_equal(f.payload.n, strlen(text));
-	assert_memory_equal(f.payload.p, text, f.payload.n);
-	kdp_link_tx_done(&l, s.n, now_ms);
-}
-
-static void sends_nothing(void)
-{
-	assert_int_equal(kdp_link_tx(&l, now_ms).n, 0);
-}
-
-static void feed(uint16_t type, uint32_t id, const char *text)
-{
-	struct kdp_frame f = { .type = type, .id = id, .payload = kdp_span(text, strlen(text)) };
-	uint8_t packet[64];
-	long n = kdp_frame_encode(packet, sizeof(packet), &f, false);
-
-	assert_true(n > 0);
-	kdp_link_feed_packet(&l, kdp_span(packet, (size_t)n), now_ms);
-}
-
-static void event(enum kdp_event_kind kind)
-{
-	struct kdp_event ev;
-
-	assert_true(kdp_link_next(&l, &ev, now_ms));
-	assert_int_equal(ev.kind, kind);
-}
-
-static void no_event(void)
-{
-	struct kdp_event ev;
-
-	assert_false(kdp_link_next(&l, &ev, now_ms));
-}
-
-static void test_ids_count(void **state)
+static void test_ids(void **state)
 {
 	(void)state;
-	start();
+	start(KDP_TARGET);
+	for (uint32_t i = 0; i < 5; i++) {
+		say(PRINT, "hi");
+		sends(PRINT, 2 * i, "hi");
+		feed(KDP_ACKNOWLEDGE, 2 * i, "");
+		event(KDP_EV_ACKED);
+		feed(REQ, HOST0 + 2 * i, "ask");
+		delivers(REQ, "ask");
+		acks(HOST0 + 2 * i);
+		feed(REQ, HOST0 + 2 * i, "ask");
+		no_event();
+		acks(HOST0 + 2 * i);
+	}
+}
+
+static void test_repeats_until_acked(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
+	say(STOP, "stop");
+	sends(STOP, 0, "stop");
+	for (int i = 0; i < 40; i++) {
+		assert_int_equal(kdp_link_deadline(&l), now + kdp_rules_kdnet.target_ack_ms);
+		now += kdp_rules_kdnet.target_ack_ms;
+		kdp_link_tick(&l, now);
+		sends(STOP, 0, "stop");
+	}
+	feed(KDP_RESEND, 0, "");
+	no_event();
+	sends(STOP, 0, "stop");
+	feed(KDP_ACKNOWLEDGE, 0, "");
+	event(KDP_EV_ACKED);
+	/* Idle targets do not answer RESEND. */
+	feed(KDP_RESEND, 0, "");
+	no_event();
+	quiet();
+}
+
+static void test_reset(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
+	l.tx_id = 0x926;
+	say(STOP, "stop");
+	sends(STOP, 0x926, "stop");
+	/* A new host: it announces its own id, hears ours, and the packet. */
+	feed(KDP_RESET, HOST0, "");
+	event(KDP_EV_RESET);
+	sends(KDP_RESET, 0x926, "");
+	sends(STOP, 0x926, "stop");
+	quiet();
+	feed(KDP_ACKNOWLEDGE, 0x926, "");
+	event(KDP_EV_ACKED);
+	feed(KDP_RESET, HOST0 + 10, "");
+	event(KDP_EV_RESET);
+	sends(KDP_RESET, 0x928, "");
+	quiet();
+	feed(REQ, HOST0 + 10, "ask");
+	delivers(REQ, "ask");
+	acks(HOST0 + 10);
+	/* The host says RESET with the id of what we had delivered: its ACK was
+	 * lost, and it wants it done again. */
+	feed(KDP_RESET, HOST0 + 10, "");
+	event(KDP_EV_RESET);
+	sends(KDP_RESET, 0x928, "");
+	feed(REQ, HOST0 + 10, "ask");
+	delivers(REQ, "ask");
+	acks(HOST0 + 10);
+}
+
+/* Hosts are known that number as on serial ports. */
+static void test_takes_foreign_ids(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
+	for (uint32_t i = 0; i < 6; i++) {
+		feed(REQ, 0x80800000 | (i & 1), "ask");
+		delivers(REQ, "ask");
+		acks(0x80800000 | (i & 1));
+	}
+	feed(REQ, 0x80800001, "ask");
+	no_event();
+	acks(0x80800001);
+}
+
+static void test_break_in(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
+	memcpy(packet, "b", 1);
+	kdp_link_feed_packet(&l, kdp_span(packet, 1), now);
+	event(KDP_EV_BREAK_IN);
+	no_event();
+	quiet();
+	/* Four of them are no break-in. */
+	memcpy(packet, "bbbb", 4);
+	kdp_link_feed_packet(&l, kdp_span(packet, 4), now);
+	no_event();
+}
+
+static void test_ack_ids_are_exact(void **state)
+{
+	(void)state;
+	start(KDP_TARGET);
 	for (uint32_t i = 0; i < 10; i += 2) {
-		send_text(KDP_DEBUG_IO, "text");
-		sends(KDP_DEBUG_IO, i, "text");
+		say(PRINT, "text");
+		sends(PRINT, i, "text");
 		/* An ACK of another packet is none. */
 		feed(KDP_ACKNOWLEDGE, i + 2, "");
 		no_event();
@@ -91,79 +125,79 @@ static void test_ids_count(void **state)
 static void test_data_for_ack(void **state)
 {
 	(void)state;
-	start();
-	send_text(KDP_STATE_CHANGE64, "stop");
-	sends(KDP_STATE_CHANGE64, 0, "stop");
-	feed(KDP_STATE_MANIPULATE, HOST_ID, "ask");
+	start(KDP_TARGET);
+	say(STOP, "stop");
+	sends(STOP, 0, "stop");
+	feed(REQ, HOST0, "ask");
 	event(KDP_EV_ACKED);
 	no_event();
 	sends(KDP_RESEND, 0, "");
-	sends_nothing();
-	feed(KDP_STATE_MANIPULATE, HOST_ID, "ask");
+	quiet();
+	feed(REQ, HOST0, "ask");
 	event(KDP_EV_DATA);
-	sends(KDP_ACKNOWLEDGE, HOST_ID, "");
-	send_text(KDP_STATE_MANIPULATE, "answer");
-	sends(KDP_STATE_MANIPULATE, 2, "answer");
+	sends(KDP_ACKNOWLEDGE, HOST0, "");
+	say(REQ, "answer");
+	sends(REQ, 2, "answer");
 	/* The same request again tells that our ACK was lost, and no more. */
-	feed(KDP_STATE_MANIPULATE, HOST_ID, "ask");
+	feed(REQ, HOST0, "ask");
 	no_event();
-	sends(KDP_ACKNOWLEDGE, HOST_ID, "");
-	now_ms += PATIENCE_MS;
-	kdp_link_tick(&l, now_ms);
-	sends(KDP_STATE_MANIPULATE, 2, "answer");
+	sends(KDP_ACKNOWLEDGE, HOST0, "");
+	now += PATIENCE_MS;
+	kdp_link_tick(&l, now);
+	sends(REQ, 2, "answer");
 }
 
 /* What was never sent cannot have arrived. */
 static void test_data_before_ours(void **state)
 {
 	(void)state;
-	start();
-	send_text(KDP_STATE_CHANGE64, "stop");
-	feed(KDP_STATE_MANIPULATE, HOST_ID, "ask");
+	start(KDP_TARGET);
+	say(STOP, "stop");
+	feed(REQ, HOST0, "ask");
 	event(KDP_EV_DATA);
-	sends(KDP_ACKNOWLEDGE, HOST_ID, "");
-	sends(KDP_STATE_CHANGE64, 0, "stop");
+	sends(KDP_ACKNOWLEDGE, HOST0, "");
+	sends(STOP, 0, "stop");
 }
 
-static void test_repeat(void **state)
+static void test_repeat_at_once(void **state)
 {
 	(void)state;
-	start();
-	kdp_link_repeat(&l, now_ms);
-	sends_nothing();
-	send_text(KDP_DEBUG_IO, "text");
-	sends(KDP_DEBUG_IO, 0, "text");
-	now_ms += PATIENCE_MS - 1;
-	kdp_link_repeat(&l, now_ms);
-	sends(KDP_DEBUG_IO, 0, "text");
+	start(KDP_TARGET);
+	kdp_link_repeat(&l, now);
+	quiet();
+	say(PRINT, "text");
+	sends(PRINT, 0, "text");
+	now += PATIENCE_MS - 1;
+	kdp_link_repeat(&l, now);
+	sends(PRINT, 0, "text");
 	/* Patience begins anew. */
-	now_ms += PATIENCE_MS - 1;
-	kdp_link_tick(&l, now_ms);
-	sends_nothing();
+	now += PATIENCE_MS - 1;
+	kdp_link_tick(&l, now);
+	quiet();
 	feed(KDP_ACKNOWLEDGE, 0, "");
 	event(KDP_EV_ACKED);
-	kdp_link_repeat(&l, now_ms);
-	sends_nothing();
+	kdp_link_repeat(&l, now);
+	quiet();
 }
 
 static void test_reset_announces(void **state)
 {
 	(void)state;
-	start();
-	send_text(KDP_DEBUG_IO, "text");
-	sends(KDP_DEBUG_IO, 0, "text");
+	start(KDP_TARGET);
+	say(PRINT, "text");
+	sends(PRINT, 0, "text");
 	feed(KDP_ACKNOWLEDGE, 0, "");
 	event(KDP_EV_ACKED);
-	send_text(KDP_STATE_CHANGE64, "stop");
-	sends(KDP_STATE_CHANGE64, 2, "stop");
+	say(STOP, "stop");
+	sends(STOP, 2, "stop");
 	feed(KDP_RESET, 0x80000926, "");
 	event(KDP_EV_RESET);
 	sends(KDP_RESET, 2, "");
-	sends(KDP_STATE_CHANGE64, 2, "stop");
+	sends(STOP, 2, "stop");
 	feed(KDP_ACKNOWLEDGE, 2, "");
 	event(KDP_EV_ACKED);
 	/* Bit 0x800 is a bit like any other. */
-	feed(KDP_STATE_MANIPULATE, 0x80000926, "ask");
+	feed(REQ, 0x80000926, "ask");
 	event(KDP_EV_DATA);
 	sends(KDP_ACKNOWLEDGE, 0x80000926, "");
 }
@@ -171,9 +205,11 @@ static void test_reset_announces(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ids_count),        cmocka_unit_test(test_data_for_ack),
-		cmocka_unit_test(test_data_before_ours), cmocka_unit_test(test_repeat),
-		cmocka_unit_test(test_reset_announces),
+		cmocka_unit_test(test_ids),          cmocka_unit_test(test_repeats_until_acked),
+		cmocka_unit_test(test_reset),        cmocka_unit_test(test_takes_foreign_ids),
+		cmocka_unit_test(test_break_in),     cmocka_unit_test(test_ack_ids_are_exact),
+		cmocka_unit_test(test_data_for_ack), cmocka_unit_test(test_data_before_ours),
+		cmocka_unit_test(test_repeat_at_once),       cmocka_unit_test(test_reset_announces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
