@@ -82,10 +82,12 @@ size_t kdl_hist_bars(const struct kdl_hist *h, struct kdl_bar *bars, size_t cap)
 	if (n > cap)
 		n = cap;
 	for (size_t i = 0; i < n; i++)
-		bars[i] = (struct kdl_bar){ h->min_us + width * (double)i,
-			                    h->min_us + width * (double)(i + 1), 0 };
-	if (bars[n - 1].to_us < h->max_us)
+		bars[i] = (struct kdl_bar){ .from_us = h->min_us + width * (double)i,
+			                    .to_us = h->min_us + width * (double)(i + 1) };
+	if (bars[n - 1].to_us < h->max_us) {
 		bars[n - 1].to_us = h->max_us;
+		bars[n - 1].is_rest = true;
+	}
 	for (size_t i = 0; i < KDL_HIST_BUCKETS; i++) {
 		double middle = (edge(i) + edge(i + 1)) / 2 - h->min_us;
 		size_t bar = middle <= 0 ? 0 : (size_t)(middle / width);

@@ -5,6 +5,7 @@
 #ifndef KDLOOP_HIST_H
 #define KDLOOP_HIST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,7 @@ struct kdl_hist {
 struct kdl_bar {
 	double from_us, to_us;
 	uint64_t count;
+	bool is_rest; /* the last one, wider than the others: all that took longer */
 };
 
 /* Beyond the last bucket it counts in the last; negative and not-a-number as 0. */

@@ -13,6 +13,11 @@
 #define BOTTOM 40.0
 #define TOP    12.0
 #define TICKS  4
+#define COLOUR "#3b74b0"
+
+/* Of a histogram's bar for the rest: its colour, and room for its label. */
+#define REST_COLOUR "#9fbad6"
+#define REST_ROOM   120.0
 
 static const char style[] =
     "body{font:15px/1.45 sans-serif;margin:2em auto;max-width:60em;padding:0 1em;color:#222}"
@@ -121,16 +126,24 @@ static void end_plot(FILE *out, const char *x_label)
 	fputs("</text></svg>\n", out);
 }
 
-static void put_bar(FILE *out, double x, double width, double part, const char *title)
+static void put_bar(FILE *out, double x, double width, double part, const char *colour,
+                    const char *title)
 {
 	double height = part * (HEIGHT - BOTTOM - TOP);
 
 	fprintf(out,
-	        "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"#3b74b0\">"
+	        "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\">"
 	        "<title>",
-	        x, HEIGHT - BOTTOM - height, width > 1 ? width : 1, height);
+	        x, HEIGHT - BOTTOM - height, width > 1 ? width : 1, height, colour);
 	put_text(out, title);
 	fputs("</title></rect>", out);
+}
+
+/* Of the bar at the right edge, which holds all that took longer. */
+static void put_rest_label(FILE *out, const char *from)
+{
+	fprintf(out, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">&ge; %s</text>", WIDTH,
+	        HEIGHT - 22, from);
 }
 
 static void put_hist(FILE *out, const struct kdl_hist *h)
@@ -154,8 +167,11 @@ static void put_hist(FILE *out, const struct kdl_hist *h)
 		kdl_format_us(to, sizeof(to), bars[i].to_us);
 		snprintf(title, sizeof(title), "%s to %s: %llu", from, to,
 		         (unsigned long long)bars[i].count);
-		put_bar(out, x, width - 1, (double)bars[i].count / top, title);
-		if (i % (n / 8 + 1) == 0)
+		put_bar(out, x, width - 1, (double)bars[i].count / top,
+		        bars[i].is_rest ? REST_COLOUR : COLOUR, title);
+		if (bars[i].is_rest)
+			put_rest_label(out, from);
+		else if (i % (n / 8 + 1) == 0 && (!bars[n - 1].is_rest || x < WIDTH - REST_ROOM))
 			put_x_label(out, x + width / 2, from);
 	}
 	end_plot(out, "latency, from");
@@ -186,7 +202,7 @@ static void put_series(FILE *out, const struct kdl_series *s)
 		kdl_format_value(y_text, sizeof(y_text), s->y[i]);
 		snprintf(title, sizeof(title), "%s %s: %s %s", x_text, s->x_label, y_text,
 		         s->y_label);
-		put_bar(out, x + width * 0.15, width * 0.7, part > 0 ? part : 0, title);
+		put_bar(out, x + width * 0.15, width * 0.7, part > 0 ? part : 0, COLOUR, title);
 		if (i % (s->count / 12 + 1) == 0)
 			put_x_label(out, x + width / 2, x_text);
 	}

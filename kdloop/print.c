@@ -167,10 +167,8 @@ static void print_hist(struct kdl_run *run, const struct kdl_hist *h)
 		size_t width = (size_t)((bars[i].count * BAR_WIDTH + most - 1) / most);
 
 		kdl_format_us(from, sizeof(from), bars[i].from_us);
-		bool rest = i > 0 && bars[i].to_us > bars[i].from_us + 1.5 * bars[0].to_us -
-		                                         1.5 * bars[0].from_us;
-		fprintf(run->out, "%14s %c%.*s %llu\n", from, rest ? '+' : '|', (int)width,
-		        "########################################",
+		fprintf(run->out, "%4s%10s |%.*s %llu\n", bars[i].is_rest ? ">=" : "", from,
+		        (int)width, "########################################",
 		        (unsigned long long)bars[i].count);
 	}
 	kdl_format_us(text[0], sizeof(text[0]), kdl_hist_percentile(h, 0.5));

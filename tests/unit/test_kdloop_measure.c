@@ -1,5 +1,7 @@
 /* kdloop's measuring: streams compared with what was sent, and histograms.
  * SPDX-License-Identifier: MIT */
+#include <config.h>
+
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -7,10 +9,12 @@
 #include <cmocka.h>
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "kdloop/hist.h"
 #include "kdloop/match.h"
+#include "kdloop/report.h"
 
 #define LEN 4000u
 
@@ -205,6 +209,103 @@ static void test_bars(void **state)
 	must_hold_all(&h);
 }
 
+/* What is longer than all that matters is in a bar of its own, and told as such. */
+static void test_rest(void **state)
+{
+	static struct kdl_hist h;
+	struct kdl_bar bars[16];
+
+	(void)state;
+	memset(&h, 0, sizeof(h));
+	for (unsigned i = 0; i < 1000; i++)
+		kdl_hist_add(&h, 100 + i % 50);
+	size_t n = kdl_hist_bars(&h, bars, 16);
+	for (size_t i = 0; i < n; i++)
+		assert_false(bars[i].is_rest);
+	for (unsigned i = 0; i < 30; i++)
+		kdl_hist_add(&h, 5000 + 1000 * i);
+	n = kdl_hist_bars(&h, bars, 16);
+	for (size_t i = 0; i + 1 < n; i++)
+		assert_false(bars[i].is_rest);
+	assert_true(bars[n - 1].is_rest);
+	assert_int_equal(bars[n - 1].count, 30);
+	assert_true(bars[n - 1].from_us < 600 && bars[n - 1].to_us == 34000);
+}
+
+/* What write makes of a suite with that histogram. */
+static char *written(const struct kdl_hist *h, void (*write)(FILE *out, struct kdl_run *run))
+{
+	static struct kdl_suite s;
+	struct kdl_run run = { .first = &s, .suite = &s };
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	memset(&s, 0, sizeof(s));
+	s.hists[0] = *h;
+	s.hist_count = 1;
+	assert_non_null(out);
+	run.out = out;
+	write(out, &run);
+	fclose(out);
+	return text;
+}
+
+static void write_html(FILE *out, struct kdl_run *run)
+{
+	kdl_put_html(out, run);
+}
+
+static void write_lines(FILE *out, struct kdl_run *run)
+{
+	(void)out;
+	kdl_print_end(run);
+}
+
+static unsigned count_of(const char *text, const char *part)
+{
+	unsigned n = 0;
+
+	while ((text = strstr(text, part))) {
+		text += strlen(part);
+		n++;
+	}
+	return n;
+}
+
+/* Both charts tell what their last bar is. */
+static void test_rest_shown(void **state)
+{
+	static struct kdl_hist h;
+	struct kdl_bar bars[40];
+	char *page, *lines, wanted[2][64], from[32];
+
+	(void)state;
+	memset(&h, 0, sizeof(h));
+	for (unsigned i = 0; i < 1000; i++)
+		kdl_hist_add(&h, 100 + i % 50);
+	page = written(&h, write_html);
+	lines = written(&h, write_lines);
+	assert_null(strstr(page, "&ge;"));
+	assert_null(strstr(lines, ">="));
+	free(page);
+	free(lines);
+	for (unsigned i = 0; i < 30; i++)
+		kdl_hist_add(&h, 5000 + 1000 * i);
+	page = written(&h, write_html);
+	lines = written(&h, write_lines);
+	kdl_format_us(from, sizeof(from), bars[kdl_hist_bars(&h, bars, 40) - 1].from_us);
+	snprintf(wanted[0], sizeof(wanted[0]), "&ge; %s</text>", from);
+	assert_int_equal(count_of(page, wanted[0]), 1);
+	snprintf(wanted[0], sizeof(wanted[0]), "<title>%s to 34.0 ms: 30</title>", from);
+	assert_int_equal(count_of(page, wanted[0]), 1);
+	kdl_format_us(from, sizeof(from), bars[kdl_hist_bars(&h, bars, 16) - 1].from_us);
+	snprintf(wanted[1], sizeof(wanted[1]), "\n  >=%10s |### 30\n", from);
+	assert_int_equal(count_of(lines, wanted[1]), 1);
+	free(page);
+	free(lines);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +313,7 @@ int main(void)
 		cmocka_unit_test(test_gaps),     cmocka_unit_test(test_cut_off),
 		cmocka_unit_test(test_garbage),  cmocka_unit_test(test_percentiles),
 		cmocka_unit_test(test_extremes), cmocka_unit_test(test_bars),
+		cmocka_unit_test(test_rest),     cmocka_unit_test(test_rest_shown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
