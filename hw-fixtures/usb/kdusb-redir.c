@@ -451,32 +451,67 @@ static void run(struct redir *r)
 	}
 }
 
+static const char usage[] =
+    "usage: kdusb-redir [OPTION]... PATH REDIR\n"
+    "Shows an emulated USB debug device to a guest of QEMU.\n"
+    "  PATH                  the cable; kdtarget --usb PATH plugs the device in\n"
+    "  REDIR                 socket of QEMU, which runs with\n"
+    "                        -device qemu-xhci -device usb-redir,chardev=r\n"
+    "                        -chardev socket,id=r,path=REDIR,server=on,wait=off\n"
+    "  --descriptors KIND    what it claims to be: kdusb, eem, no-bulk, other-class,\n"
+    "                        absurd-lengths, endless-names\n"
+    "  --id VVVV:PPPP        its vendor and product\n"
+    "  --serial TEXT         its serial number\n"
+    "  --no-zlp              it sends no empty packet behind full ones\n"
+    "  --help                this text\n"
+    "Standard input takes commands, answered by a line each on standard output: stall,\n"
+    "ioerror, unplug, ... (hw-fixtures/usb/device.h).\n";
+
 static const struct option long_options[] = {
-	{ "descriptors", required_argument, NULL, 'd' },
-	{ "id", required_argument, NULL, 'i' },
-	{ "no-zlp", no_argument, NULL, 'z' },
-	{ "serial", required_argument, NULL, 's' },
-	{ NULL, 0, NULL, 0 },
+	{ "descriptors", required_argument, NULL, 'd' }, { "help", no_argument, NULL, 'h' },
+	{ "id", required_argument, NULL, 'i' },          { "no-zlp", no_argument, NULL, 'z' },
+	{ "serial", required_argument, NULL, 's' },      { NULL, 0, NULL, 0 },
 };
 
-static bool parse(struct emu_options *o, int argc, char **argv)
+static int complain(const char *what, const char *why)
+{
+	fprintf(stderr, "kdusb-redir: %s: %s; see --help\n", what, why);
+	return 2;
+}
+
+/* -1, or the status to exit with. */
+static int parse(struct emu_options *o, int argc, char **argv)
 {
 	int c;
 
 	memset(o, 0, sizeof(*o));
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-		if (c == 'd' && emu_parse_descriptors(o, optarg))
-			continue;
-		if (c == 'i' && emu_parse_id(o, optarg))
-			continue;
-		if (c == 's')
+		switch (c) {
+		case 'h':
+			fputs(usage, stdout);
+			return 0;
+		case 's':
 			o->serial = optarg;
-		else if (c == 'z')
+			break;
+		case 'z':
 			o->no_zlp = true;
-		else
-			return false;
+			break;
+		case 'd':
+			if (!emu_parse_descriptors(o, optarg))
+				return complain("--descriptors", "no such kind");
+			break;
+		case 'i':
+			if (!emu_parse_id(o, optarg))
+				return complain("--id", "not VVVV:PPPP in hexadecimal digits");
+			break;
+		default: /* getopt has told */
+			return 2;
+		}
 	}
-	return argc - optind == 2;
+	if (argc - optind == 2)
+		return -1;
+	return complain("PATH and REDIR",
+	                argc - optind < 2 ? "missing" : "too many words after them");
 }
 
 int main(int argc, char **argv)
@@ -484,13 +519,10 @@ int main(int argc, char **argv)
 	static struct redir r;
 	struct emu_options options;
 	const char *error;
+	int status = parse(&options, argc, argv);
 
-	if (!parse(&options, argc, argv)) {
-		fputs("usage: kdusb-redir [--descriptors KIND] [--id VVVV:PPPP] [--serial TEXT] "
-		      "[--no-zlp] PATH REDIR\n",
-		      stderr);
-		return 2;
-	}
+	if (status >= 0)
+		return status;
 	emu_init(&r.emu, &ops, &options);
 	r.emu.front = &r;
 	r.fd = connect_to(argv[optind + 1]);

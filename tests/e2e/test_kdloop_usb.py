@@ -3,8 +3,10 @@
 # the cable is here. SPDX-License-Identifier: MIT
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 
@@ -14,6 +16,7 @@ from usblab import UsbTarget
 
 PROGRAMS["kdloop"] = os.path.join(TOP_BUILD, "kdloop/kdloop")
 MOCK = os.path.join(TOP_BUILD, "kdusb-mock")
+REDIR = os.path.join(TOP_BUILD, "kdusb-redir")
 PACKET = b"0000" + bytes(12)
 
 
@@ -490,6 +493,27 @@ def usage(lab, case):
     p = lab.run("kdloop", case[0])
     equal(p.status, 2, "exit code")
     check(case[1] in p.err, "the error names it: %r" % p.err)
+
+
+@cases([(["--help"], 0, ""), (["--no-such", "a", "b"], 2, "unrecognized option '--no-such'"),
+        (["--id", "x", "a", "b"], 2, "--id: not VVVV:PPPP"), (["--id"], 2, "requires an argument"),
+        (["--descriptors", "odd", "a", "b"], 2, "--descriptors: no such kind"),
+        (["a"], 2, "PATH and REDIR: missing"), (["a", "b", "c"], 2, "too many words")],
+       lambda case: " ".join(case[0]))
+def redir_usage(lab, case):
+    """the fixture for QEMU: --help, and what is wrong on its command line"""
+    args, status, error = case
+    if not os.access(REDIR, os.X_OK):
+        raise Skip("built without libusbredirparser")
+    p = subprocess.run([REDIR] + args, capture_output=True, text=True, timeout=20)
+    equal(p.returncode, status, "exit code")
+    check(error in p.stderr, "the error: %r" % p.stderr)
+    equal(len(p.stderr.splitlines()), 1 if error else 0, "lines of error")
+    if not status:
+        with open(os.path.join(TOP_SRC, "hw-fixtures/usb/kdusb-redir.c")) as f:
+            options = re.findall(r'\{ "([a-z-]+)", \w+_argument', f.read())
+        equal([o for o in options if "  --" + o not in p.stdout], [], "options not told")
+        check("help" in options, "options were found")
 
 
 if has_driver("usb") and os.access(MOCK, os.X_OK):
