@@ -24,28 +24,15 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kdproto/link.h"
 #include "kdproto/message.h"
 #include "kdsrv/wire.h"
+#include "tests/bench/clock.h"
 
 #define GIVE_UP_MS 60000
 #define MAX_COUNT  200000
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static int64_t now_ms(void)
-{
-	return now_us() / 1000;
-}
 
 static void die(const char *what)
 {

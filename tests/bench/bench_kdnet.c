@@ -18,10 +18,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kdproto/message.h"
+#include "tests/bench/clock.h"
 #include "transport/transport.h"
 
 #define ROUNDS     1000
@@ -30,19 +30,6 @@
 #define BODY       (DATAGRAM - KDN_HEADER_LEN - KDN_TAG_LEN - KDN_INNER_LEN)
 #define PLAIN      (KDN_INNER_LEN + BODY)
 #define GIVE_UP_MS 20000
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static int64_t now_ms(void)
-{
-	return now_us() / 1000;
-}
 
 static void die(const char *what)
 {

@@ -18,11 +18,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kdproto/link.h"
 #include "kdproto/message.h"
+#include "tests/bench/clock.h"
 
 #define MAX_TARGETS 256
 #define BUCKETS     100000 /* of 10 us each */
@@ -40,19 +40,6 @@ static struct target *targets;
 static unsigned target_count;
 static uint64_t histogram[BUCKETS + 1], samples, max_us;
 static volatile sig_atomic_t stop;
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static int64_t now_ms(void)
-{
-	return now_us() / 1000;
-}
 
 static void die(const char *what)
 {

@@ -15,9 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 #include "kdproto/message.h"
+#include "tests/bench/clock.h"
 #include "transport/transport.h"
 
 #define VENDOR     0x3495
@@ -35,19 +35,6 @@ struct host {
 	uint8_t in[TRANSFER];
 	uint64_t transfers;
 };
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static int64_t now_ms(void)
-{
-	return now_us() / 1000;
-}
 
 static double cpu_us(void)
 {

@@ -13,7 +13,7 @@ endif
 endif
 EXTRA_PROGRAMS += $(bench_programs)
 CLEANFILES += $(bench_programs)
-EXTRA_DIST += %D%/guest.py %D%/run.py
+EXTRA_DIST += %D%/clock.h %D%/guest.py %D%/run.py
 
 %C%_bench_codec_LDADD = libkdproto.a
 %C%_bench_host_LDADD = libkdwire.a libkdproto.a $(CRYPTO_LIBS)
