@@ -3,6 +3,7 @@
 # it must not write to. SPDX-License-Identifier: MIT
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -63,6 +64,53 @@ def help_and_version(lab):
     """--help and --version"""
     matches(r"Usage: kdloop", lab.run("kdloop", "--help").out, "help")
     matches(r"^kdloop \d", lab.run("kdloop", "--version").out, "version")
+
+
+def in_manual(begin, end):
+    """Lines of kdloop(1), as a reader sees them."""
+    with open(os.path.join(TOP_SRC, "docs/kdloop.1")) as f:
+        text = f.read()
+    return text.split(begin, 1)[1].split(end, 1)[0].replace("\\-", "-")
+
+
+def in_sandbox(text):
+    """No port and no host of this machine's surroundings."""
+    return text.replace("/dev/ttyUSB0", "/dev/ttyNONE").replace("192.168.0.12", "127.0.0.1")
+
+
+MOCK_USB = os.path.join(TOP_BUILD, "kdusb-mock")
+EXAMPLES = [line for line in in_manual(".SH EXAMPLES\n.nf\n", ".fi").splitlines() if line]
+
+
+@cases(EXAMPLES)
+def examples(lab, line):
+    """the examples of the manual"""
+    words = in_sandbox(line).split()
+    wrap = []
+    if words[1].startswith("usb:"):
+        if not os.access(MOCK_USB, os.X_OK):
+            raise Skip("built without the usb driver or umockdev")
+        wrap = [MOCK_USB, "--"]     # a machine without USB
+    if words[1].startswith("com:") and not has_driver("serial"):
+        raise Skip("built without the serial driver")
+    with open(os.path.join(lab.dir, "rig.conf"), "w") as f:
+        f.write(in_sandbox(in_manual(".SH \"RIG FILES\"", "\n.fi").split(".nf\n", 1)[1]))
+    p = subprocess.run(wrap + [PROGRAMS["kdloop"]] + words[1:] + ["--duration", "1", "--wait", "1"],
+                       cwd=lab.dir, capture_output=True, text=True, timeout=60)
+    check(p.returncode in (0, 1, 3), "exit code %d: %s" % (p.returncode, p.stderr))
+    if "--html" in words:
+        check(os.path.getsize(os.path.join(lab.dir, words[words.index("--html") + 1])), "a report")
+
+
+@test
+def json_in_manual(lab):
+    """the manual names what is in the JSON object"""
+    text = in_manual(".SH JSON", ".SH \"RIG")
+    with open(os.path.join(TOP_SRC, "kdloop/json.c")) as f:
+        names = set(re.findall(r'\\"(\w+)\\":|put_member\(out, "(\w+)"', f.read()))
+    names = {a or b for a, b in names} - {"value", "unit"}
+    check(len(names) > 20, "names were found: %s" % names)
+    equal([n for n in sorted(names) if not re.search(r"\b%s\b" % n, text)], [], "not told")
 
 
 @test
