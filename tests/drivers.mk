@@ -1,5 +1,5 @@
 # Tests of drivers/
-EXTRA_DIST += %D%/unit/driver_test.h %D%/unit/serial_mock.h
+EXTRA_DIST += %D%/unit/driver_test.h
 dist_check_SCRIPTS += %D%/unit/test_serial.sh %D%/unit/test_usb_driver.sh
 TESTS += %D%/unit/test_serial.sh %D%/unit/test_usb_driver.sh
 if HAVE_CMOCKA
@@ -40,18 +40,7 @@ TESTS += %D%/unit/test_udp
 endif
 if DRIVER_SERIAL
 if HAVE_UMOCKDEV
-check_PROGRAMS += %D%/unit/serial_cable %D%/unit/serial_direct.so %D%/unit/serial_mock \
-	%D%/unit/test_serial
-%C%_unit_serial_cable_SOURCES = %D%/unit/serial_cable.c
-%C%_unit_serial_cable_CPPFLAGS = $(AM_CPPFLAGS) $(UMOCKDEV_CFLAGS)
-%C%_unit_serial_cable_LDADD = $(UMOCKDEV_LIBS)
-# Loaded into other programs, which have their own sanitizers.
-%C%_unit_serial_direct_so_SOURCES = %D%/unit/serial_direct.c
-%C%_unit_serial_direct_so_CFLAGS = $(KD_CFLAGS) -fPIC
-%C%_unit_serial_direct_so_LDFLAGS = -shared
-%C%_unit_serial_mock_SOURCES = %D%/unit/serial_mock.c
-%C%_unit_serial_mock_CPPFLAGS = $(AM_CPPFLAGS) $(UMOCKDEV_CFLAGS)
-%C%_unit_serial_mock_LDADD = $(UMOCKDEV_LIBS)
+check_PROGRAMS += %D%/unit/test_serial
 %C%_unit_test_serial_SOURCES = %D%/unit/test_serial.c
 %C%_unit_test_serial_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_serial_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)

@@ -4,11 +4,9 @@ bench_programs = %D%/bench_codec %D%/bench_host %D%/bench_kdcap %D%/bench_kdnet 
 if DRIVER_USB
 bench_programs += %D%/bench_usb
 endif
-if HAVE_CMOCKA
 if HAVE_UMOCKDEV
 if DRIVER_SERIAL
-bench_mocks = tests/unit/serial_cable tests/unit/serial_direct.so
-endif
+bench_mocks = hw-fixtures/serial/serial_cable hw-fixtures/serial/serial_direct.so
 endif
 endif
 EXTRA_PROGRAMS += $(bench_programs)

@@ -336,7 +336,8 @@ def idle(tmp):
 
 def kdloop():
     """How far kdloop's own figures of one emulated line lie apart."""
-    mock, port = os.path.join(BUILD, "tests/unit/serial_cable"), "com:port=/dev/ttyS4,baud=%d"
+    mock = os.path.join(BUILD, "hw-fixtures/serial/serial_cable")
+    port = "com:port=/dev/ttyS4,baud=%d"
     if not os.path.exists(mock):
         show("kdloop on an emulated line", "-", "no umockdev in this build")
         return

@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib
 from kdlib import *
 from looplab import *
 
-MOCK = ["tests/unit/serial_mock"]
+MOCK = ["hw-fixtures/serial/serial_mock"]
 
 
 def mocked(lab, *args, **kw):

@@ -11,7 +11,7 @@ from kdlib import *
 from looplab import CABLE, kdloop_on
 from netlab import Net
 
-MOCK = ["tests/unit/serial_mock"]  # its ttyUSB0 is an FTDI adapter
+MOCK = ["hw-fixtures/serial/serial_mock"]  # its ttyUSB0 is an FTDI adapter
 EXAMPLE = os.path.join(TOP_SRC, "hw-fixtures/rig/rig.conf.example")
 
 

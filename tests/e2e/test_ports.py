@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 from usblab import *
 
-MOCK = os.path.join(TOP_BUILD, "tests/unit/serial_mock")
+MOCK = os.path.join(TOP_BUILD, "hw-fixtures/serial/serial_mock")
 
 
 def list_ports(lab, *options, mock=False):

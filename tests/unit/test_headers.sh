@@ -4,7 +4,8 @@
 
 cd "$top_srcdir" || exit 99
 set -- kdproto/*.h transport/*.h drivers/*.h kdsrv/*.h kd/*.h kdcap/*.h kdloop/*.h \
-	hw-fixtures/target/*.h hw-fixtures/target/baremetal/*.h hw-fixtures/usb/*.h
+	hw-fixtures/serial/*.h hw-fixtures/target/*.h hw-fixtures/target/baremetal/*.h \
+	hw-fixtures/usb/*.h
 n=0
 for header; do
 	[ -e "$header" ] || continue # a folder without headers

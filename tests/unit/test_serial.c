@@ -23,7 +23,7 @@
 
 #include "driver_test.h"
 #include "drivers/serial.h"
-#include "serial_mock.h"
+#include "hw-fixtures/serial/serial_mock.h"
 
 #define PLAIN "/dev/ttyS4"
 

@@ -2,7 +2,7 @@
 # Runs test_serial with the mock ports of serial_mock.
 # SPDX-License-Identifier: MIT
 program=$top_builddir/tests/unit/test_serial
-mock=$top_builddir/tests/unit/serial_mock
+mock=$top_builddir/hw-fixtures/serial/serial_mock
 
 if ! [ -x "$program" ]; then
 	echo "1..0 # SKIP built without the serial driver, umockdev or cmocka"

@@ -7,7 +7,7 @@ import subprocess
 from kdlib import *
 
 PROGRAMS["kdloop"] = os.path.join(TOP_BUILD, "kdloop/kdloop")
-CABLE = "tests/unit/serial_cable"
+CABLE = "hw-fixtures/serial/serial_cable"
 
 
 def start_on(lab, mock, argv, **kw):

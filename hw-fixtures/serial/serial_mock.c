@@ -24,7 +24,7 @@
 #include <umockdev.h>
 #include <unistd.h>
 
-#include "serial_mock.h"
+#include "hw-fixtures/serial/serial_mock.h"
 
 struct port {
 	const char *name;

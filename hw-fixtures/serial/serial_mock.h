@@ -1,6 +1,6 @@
 /* The ports that serial_mock makes. SPDX-License-Identifier: MIT */
-#ifndef TESTS_UNIT_SERIAL_MOCK_H
-#define TESTS_UNIT_SERIAL_MOCK_H
+#ifndef HW_FIXTURES_SERIAL_SERIAL_MOCK_H
+#define HW_FIXTURES_SERIAL_SERIAL_MOCK_H
 
 #define SERIAL_MOCK_FD 20
 
