@@ -159,7 +159,7 @@ struct kdp_version {
 };
 
 /* One request or reply. Which member of the union counts follows from api:
- * see kdp_manipulate_shape. Request and reply share each layout. */
+ * see kdp_api_info. Request and reply share each layout. */
 struct kdp_manipulate {
 	uint32_t api;
 	uint16_t processor_level, processor;
