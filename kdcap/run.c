@@ -17,9 +17,11 @@
 #include "kdcap/print.h"
 #include "kdcap/stats.h"
 
-#define LIVE_FILTER   "udp or (vlan and udp)"
-#define PROGRESS_STEP 65536 /* packets between two looks at the position */
-#define APPLICATION   "kdcap " PACKAGE_VERSION
+#define LIVE_FILTER "udp or (vlan and udp)"
+#define APPLICATION "kdcap " PACKAGE_VERSION
+/* Between two looks at the position: so many packets, or bytes of them. */
+#define PROGRESS_PACKETS 65536
+#define PROGRESS_BYTES   (64 << 20)
 
 volatile int kcap_interrupted;
 
@@ -34,7 +36,8 @@ struct run {
 	uint8_t *block; /* for one packet of out_file */
 	size_t block_cap;
 	uint64_t frames, written;
-	off_t size; /* of the file, for the progress; 0: none shown */
+	off_t size;     /* of the file, for the progress; 0: none shown */
+	uint64_t bytes; /* of packets, since the last look at the position */
 	unsigned percent;
 };
 
@@ -154,12 +157,14 @@ static bool take_packet(struct run *r, const struct kdd_captured *p)
 	return ok;
 }
 
-static void progress(struct run *r)
+static void progress(struct run *r, size_t len)
 {
 	unsigned percent;
 
-	if (!r->size || r->frames % PROGRESS_STEP)
+	r->bytes += len;
+	if (!r->size || (r->frames % PROGRESS_PACKETS && r->bytes < PROGRESS_BYTES))
 		return;
+	r->bytes = 0;
 	percent = (unsigned)(kdd_capture_position(r->capture) * 100 / r->size);
 	if (percent == r->percent)
 		return;
@@ -219,7 +224,7 @@ static int read_packets(struct run *r)
 			return at_end(r, status, error);
 		if (!take_packet(r, &p))
 			return KCAP_EXIT_FAILED;
-		progress(r);
+		progress(r, p.len);
 		/* A pipe's reader has gone, or the disk is full. */
 		if (ferror(stdout))
 			return KCAP_EXIT_FAILED;

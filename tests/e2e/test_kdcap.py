@@ -4,10 +4,13 @@
 # SPDX-License-Identifier: MIT
 import json
 import os
+import re
+import resource
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import kdpcap
@@ -360,6 +363,12 @@ def snapped(lab):
     check(0 < len(cut) < len(got), "some are cut, some whole")
 
 
+def has_sanitizer():
+    """Which keeps much memory of its own."""
+    ldd = subprocess.run(["ldd", PROGRAMS["kdcap"]], stdout=subprocess.PIPE, text=True)
+    return os.environ.get("ASAN_OPTIONS") or "asan" in ldd.stdout
+
+
 @test
 def memory_stays_small(lab):
     """64 MiB through standard input in little memory"""
@@ -373,12 +382,26 @@ def memory_stays_small(lab):
     while sent < 64 << 20:
         sent += os.write(write, packets)  # shorter than a pipe's buffer
     half = p.resident_kib()
-    if not os.environ.get("ASAN_OPTIONS") and "asan" not in subprocess.run(
-            ["ldd", PROGRAMS["kdcap"]], stdout=subprocess.PIPE, text=True).stdout:
+    if not has_sanitizer():
         check(half < 32 << 10, "%d KiB resident" % half)
     os.close(write)
     status = p.wait(60)
     check(status in (0, 3), "exit status %d" % status)
+
+
+def on_terminal(lab, args, **kw):
+    """(exit status, what kdcap put out, what it said on a terminal)."""
+    master, slave = os.openpty()
+    p = subprocess.run([PROGRAMS["kdcap"]] + args, stdout=subprocess.PIPE, stderr=slave,
+                       env=lab.env, **kw)
+    os.close(slave)
+    shown = b""
+    try:
+        while True:
+            shown += os.read(master, 4096)
+    except OSError:  # that is how it ends
+        os.close(master)
+    return p.returncode, p.stdout.decode(), shown.decode()
 
 
 @test
@@ -386,16 +409,111 @@ def progress(lab):
     """a large file's progress is shown on a terminal, wiped at the end, and not shown elsewhere"""
     one = pcap([bytes(20)])
     path = save(lab, "large", one[:24] + one[24:] * 200000)
-    argv = [PROGRAMS["kdcap"], "-r", path, "--stats"]
-    master, slave = os.openpty()
-    p = subprocess.run(argv, stdout=subprocess.PIPE, stderr=slave, env=lab.env, timeout=60)
-    shown = os.read(master, 4096).decode()
-    os.close(slave)
-    os.close(master)
-    equal(p.returncode, 0, "exit status")
+    status, _, shown = on_terminal(lab, ["-r", path, "--stats"])
+    equal(status, 0, "exit status")
     steps = ["%3d %%, %d packets" % step for step in ((32, 65536), (65, 131072), (98, 196608))]
     equal(shown.split("\r"), ["", *steps, "\x1b[K"], "on a terminal")
-    equal(lab.run("kdcap", *argv[1:]).err, "", "into a pipe")
+    equal(lab.run("kdcap", "-r", path, "--stats").err, "", "into a pipe")
+
+
+GIB, MAX_RECORD = 1 << 30, 262144
+
+
+def has_holes(directory):
+    """Whether files there need not have all their bytes on the disk."""
+    with tempfile.TemporaryFile(dir=directory) as f:
+        f.truncate(16 << 20)
+        os.pwrite(f.fileno(), b"x", 8 << 20)
+        return os.fstat(f.fileno()).st_blocks * 512 < 1 << 20
+
+
+class Sparse:
+    """A capture file; the large packets in it are holes."""
+
+    def __init__(self, path):
+        self.out, self.at = open(path, "wb"), 0
+
+    def put(self, piece):
+        os.pwrite(self.out.fileno(), piece, self.at)
+        self.at += len(piece)
+
+    def fill(self, to):
+        """Large packets up to there."""
+        count = 0
+        while self.at < to:
+            self.packet(None)
+            count += 1
+        return count
+
+    def close(self):
+        self.out.truncate(self.at)
+        self.out.close()
+
+
+class SparsePcap(Sparse):
+    def __init__(self, path):
+        super().__init__(path)
+        self.put(pcap([], 1, MAX_RECORD))
+
+    def packet(self, frame):
+        length = MAX_RECORD if frame is None else len(frame)
+        self.put(struct.pack("<IIII", 1700000000, 0, length, length) + (frame or b""))
+        self.at += 0 if frame else length
+
+
+class SparsePcapng(Sparse):
+    def __init__(self, path):
+        super().__init__(path)
+        self.put(struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28) +
+                 struct.pack("<IIHHII", 1, 20, 1, 0, MAX_RECORD, 20))
+
+    def packet(self, frame):
+        length = MAX_RECORD if frame is None else len(frame)
+        total = 32 + length + -length % 4
+        self.put(struct.pack("<IIIIIII", 6, total, 0, 0, 0, length, length) + (frame or b""))
+        self.at += -length % 4 + (0 if frame else length)
+        self.put(struct.pack("<I", total))
+
+
+@cases([(SparsePcap, (GIB, 2 * GIB, 4 * GIB)), (SparsePcapng, (2 * GIB,))],
+       lambda case: "%s, %d GiB" % (case[0].__name__[6:].lower(), case[1][-1] // GIB))
+def huge(lab, case):
+    """datagrams behind 2 GiB of others, in little memory, and progress is shown"""
+    make, marks = case
+    if not has_holes(lab.dir):
+        raise Skip("the file system of %s has no sparse files" % lab.dir)
+    path, frames, wanted = lab.path("huge"), 0, []
+    packets = [bytes(12) + b"\x08\0" + p for p in session_packets()]
+    share = -(-len(packets) // (len(marks) + 1))
+    out = make(path)
+    for i, mark in enumerate((0, *marks)):
+        frames += out.fill(mark)
+        for p in packets[i * share:(i + 1) * share]:
+            frames += 1
+            wanted.append(frames)
+            out.packet(p)
+    out.close()
+    check(os.stat(path).st_size > marks[-1] and os.stat(path).st_blocks * 512 < 256 << 20,
+          "the file is large, and its holes are holes")
+    check(wanted[-1] > marks[-1] // MAX_RECORD, "large packets")
+    want = [o["type"] for o in decode(lab, session_file(lab), "--key", KEY)]
+
+    def little_memory():
+        if not has_sanitizer():
+            resource.setrlimit(resource.RLIMIT_AS, (128 << 20, 128 << 20))
+    status, said, shown = on_terminal(lab, ["-r", path, "--json", "--key", KEY],
+                                      preexec_fn=little_memory)
+    got = objects(said)
+    equal(status, 0, "exit status (%r)" % shown)
+    equal([o["type"] for o in got], want, "types")
+    equal([o["frame"] for o in got], wanted, "frames")
+    percents = [int(n) for n in re.findall(r"\r *(\d+) %, \d+ packets", shown)]
+    check(len(percents) > 20 and percents == sorted(percents) and percents[-1] > 90 and
+          shown.endswith("\r\x1b[K"), "on a terminal: %r" % shown)
+
+
+for one in [t for t in sys.modules["kdlib"]._tests if t.__name__ == "huge"]:
+    one.slow_s = 300
 
 
 @cases([["--nope"], [], ["-r", "a", "-i", "lo"], ["-r", "a", "-f", "udp"], ["-r", "a", "--decrypted"],
