@@ -205,14 +205,14 @@ static int wait_for_some(struct kdl_usb *u, struct kdl_usb_list *out)
 			out->count = 0;
 			return KD_OK;
 		}
-		if (!out->count && left_us == 0)
-			break;
 		if (!out->count && !u->run->check)
 			begin_waiting(u, left_us);
 		kdl_progress(u->run, -1,
 		             "waiting for a debug device, %.0f s left: plug the cable in, "
 		             "start the target",
 		             (double)left_us / 1e6);
+		if (!out->count && left_us == 0)
+			break;
 		poll(NULL, 0, LOOK_MS);
 	}
 	if (u->run->check)
