@@ -32,11 +32,14 @@ TESTS += %D%/unit/test_stream
 %C%_unit_test_stream_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
 endif
 if DRIVER_UDP
-check_PROGRAMS += %D%/unit/test_udp
-TESTS += %D%/unit/test_udp
-%C%_unit_test_udp_SOURCES = %D%/unit/test_udp.c
+check_PROGRAMS += %D%/unit/test_udp %D%/unit/test_udp_netns
+TESTS += %D%/unit/test_udp %D%/unit/test_udp_netns
+%C%_unit_test_udp_SOURCES = %D%/unit/test_udp.c %D%/unit/udp_test.h
 %C%_unit_test_udp_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_udp_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
+%C%_unit_test_udp_netns_SOURCES = %D%/unit/test_udp_netns.c %D%/unit/udp_test.h
+%C%_unit_test_udp_netns_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_udp_netns_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
 endif
 if DRIVER_SERIAL
 if HAVE_UMOCKDEV
