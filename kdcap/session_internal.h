@@ -47,7 +47,7 @@ enum kcap_pair {
 
 struct kcap_question {
 	bool open, optional; /* optional: nobody misses the answer */
-	uint64_t about; /* what the answer has in common with it */
+	uint64_t about;      /* what the answer has in common with it */
 	uint64_t frame;
 	int64_t time_ns;
 };

@@ -84,7 +84,7 @@ struct kdn {
 	int64_t answered_ms;
 	uint8_t next_version;
 	struct kdn_address us;
-	uint8_t named_ip[4]; /* whom the ping named; zero: nobody */
+	uint8_t named_ip[4];    /* whom the ping named; zero: nobody */
 	unsigned denied_in_row; /* data under no key that we have ... */
 	int64_t data_ms;        /* ... and when some came under ours */
 	uint8_t response[KDN_RESPONSE_LEN];

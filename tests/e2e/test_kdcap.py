@@ -416,7 +416,7 @@ def progress(lab):
     equal(lab.run("kdcap", "-r", path, "--stats").err, "", "into a pipe")
 
 
-GIB, MAX_RECORD = 1 << 30, 262144
+GIB = 1 << 30
 
 
 def has_holes(directory):
@@ -427,55 +427,7 @@ def has_holes(directory):
         return os.fstat(f.fileno()).st_blocks * 512 < 1 << 20
 
 
-class Sparse:
-    """A capture file; the large packets in it are holes."""
-
-    def __init__(self, path):
-        self.out, self.at = open(path, "wb"), 0
-
-    def put(self, piece):
-        os.pwrite(self.out.fileno(), piece, self.at)
-        self.at += len(piece)
-
-    def fill(self, to):
-        """Large packets up to there."""
-        count = 0
-        while self.at < to:
-            self.packet(None)
-            count += 1
-        return count
-
-    def close(self):
-        self.out.truncate(self.at)
-        self.out.close()
-
-
-class SparsePcap(Sparse):
-    def __init__(self, path):
-        super().__init__(path)
-        self.put(pcap([], 1, MAX_RECORD))
-
-    def packet(self, frame):
-        length = MAX_RECORD if frame is None else len(frame)
-        self.put(struct.pack("<IIII", 1700000000, 0, length, length) + (frame or b""))
-        self.at += 0 if frame else length
-
-
-class SparsePcapng(Sparse):
-    def __init__(self, path):
-        super().__init__(path)
-        self.put(struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28) +
-                 struct.pack("<IIHHII", 1, 20, 1, 0, MAX_RECORD, 20))
-
-    def packet(self, frame):
-        length = MAX_RECORD if frame is None else len(frame)
-        total = 32 + length + -length % 4
-        self.put(struct.pack("<IIIIIII", 6, total, 0, 0, 0, length, length) + (frame or b""))
-        self.at += -length % 4 + (0 if frame else length)
-        self.put(struct.pack("<I", total))
-
-
-@cases([(SparsePcap, (GIB, 2 * GIB, 4 * GIB)), (SparsePcapng, (2 * GIB,))],
+@cases([(kdpcap.SparsePcap, (GIB, 2 * GIB, 4 * GIB)), (kdpcap.SparsePcapng, (2 * GIB,))],
        lambda case: "%s, %d GiB" % (case[0].__name__[6:].lower(), case[1][-1] // GIB))
 def huge(lab, case):
     """datagrams behind 2 GiB of others, in little memory, and progress is shown"""
@@ -495,7 +447,7 @@ def huge(lab, case):
     out.close()
     check(os.stat(path).st_size > marks[-1] and os.stat(path).st_blocks * 512 < 256 << 20,
           "the file is large, and its holes are holes")
-    check(wanted[-1] > marks[-1] // MAX_RECORD, "large packets")
+    check(wanted[-1] > marks[-1] // kdpcap.MAX_RECORD, "large packets")
     want = [o["type"] for o in decode(lab, session_file(lab), "--key", KEY)]
 
     def little_memory():

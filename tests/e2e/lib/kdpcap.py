@@ -5,6 +5,7 @@ import ctypes
 import hashlib
 import hmac
 import ipaddress
+import os
 import struct
 
 TARGET, HOST = 0, 1
@@ -174,3 +175,54 @@ def write_pcap(path, frames, link=LINK_RAW):
         out.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, link))
         for i, frame in enumerate(frames):
             out.write(struct.pack("<IIII", 1700000000, i * 1000, len(frame), len(frame)) + frame)
+
+
+MAX_RECORD = 262144  # more, and libpcap takes the file for a broken one
+
+
+class Sparse:
+    """A capture file of Ethernet frames; the large ones in it are holes."""
+
+    def __init__(self, path):
+        self.out, self.at = open(path, "wb"), 0
+
+    def put(self, piece):
+        os.pwrite(self.out.fileno(), piece, self.at)
+        self.at += len(piece)
+
+    def fill(self, to):
+        """Large packets up to there."""
+        count = 0
+        while self.at < to:
+            self.packet(None)
+            count += 1
+        return count
+
+    def close(self):
+        self.out.truncate(self.at)
+        self.out.close()
+
+
+class SparsePcap(Sparse):
+    def __init__(self, path):
+        super().__init__(path)
+        self.put(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, MAX_RECORD, 1))
+
+    def packet(self, frame):
+        length = MAX_RECORD if frame is None else len(frame)
+        self.put(struct.pack("<IIII", 1700000000, 0, length, length) + (frame or b""))
+        self.at += 0 if frame else length
+
+
+class SparsePcapng(Sparse):
+    def __init__(self, path):
+        super().__init__(path)
+        self.put(struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28) +
+                 struct.pack("<IIHHII", 1, 20, 1, 0, MAX_RECORD, 20))
+
+    def packet(self, frame):
+        length = MAX_RECORD if frame is None else len(frame)
+        total = 32 + length + -length % 4
+        self.put(struct.pack("<IIIIIII", 6, total, 0, 0, 0, length, length) + (frame or b""))
+        self.at += -length % 4 + (0 if frame else length)
+        self.put(struct.pack("<I", total))
