@@ -11,7 +11,6 @@ import glob
 import lzma
 import os
 import re
-import shutil
 import stat
 import struct
 import subprocess

@@ -137,9 +137,8 @@ struct tgt_debuggee {
 	uint8_t reply[KDP_MAX_PAYLOAD];
 	size_t reply_len;
 	uint8_t scratch[KDP_MAX_PAYLOAD];
-	uint32_t asking_api;    /* TGT_ASKING: of the question */
-	uint32_t asking_length; /* TGT_ASKING: longest answer */
-	char answer[32];        /* the last answer to a prompt, with NUL */
+	uint32_t asking_api; /* TGT_ASKING: of the question */
+	char answer[32];     /* the last answer to a prompt, with NUL */
 	uint64_t filter_dropped;
 };
 

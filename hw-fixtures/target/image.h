@@ -13,7 +13,6 @@
 #define TGT_MODULES      16u     /* entries of the loaded-module list */
 #define TGT_NAME_LEN     64u     /* longest full name, with its NUL */
 #define TGT_STATS_OFFSET 0x800u  /* counters, from the kernel base */
-#define TGT_STATS_LEN    0x60u
 
 struct tgt_module {
 	uint64_t base, entry;

@@ -25,7 +25,7 @@ struct program {
 	bool held;        /* the debugger held it a moment ago */
 	bool want_int3;
 	uint32_t prints;
-	uint32_t garbage_left, acks_dropped, copies_left;
+	uint32_t garbage_left, acks_dropped;
 	uint8_t in[CABLE_MAX_TRANSFER]; /* received and not taken yet: in[at..have) */
 	size_t in_at, in_have;
 	/* Over all boots. */

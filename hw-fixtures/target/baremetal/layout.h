@@ -25,6 +25,5 @@
 
 #define VECTORS             48
 #define VECTOR_TIMER        32 /* IRQ 0 */
-#define VECTOR_COM1         36 /* IRQ 4 */
 
 #endif
