@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "kd/client_impl.h"
+#include "kd/client_internal.h"
 
 int64_t kd_now_ms(void)
 {

@@ -15,7 +15,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "kd/client_impl.h"
+#include "kd/client_internal.h"
 
 /* Connects within the deadline. Returns the descriptor or -errno. */
 static int dial(const struct sockaddr *addr, socklen_t len, int64_t deadline_ms)

@@ -3,7 +3,7 @@ noinst_LIBRARIES += libkd.a
 libkd_a_SOURCES = \
 	%D%/breakpoints.c \
 	%D%/buf.c %D%/buf.h \
-	%D%/client.c %D%/client.h %D%/client_impl.h \
+	%D%/client.c %D%/client.h %D%/client_internal.h \
 	%D%/cmd.h \
 	%D%/cmd_files.c \
 	%D%/cmd_memory.c \

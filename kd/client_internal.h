@@ -1,6 +1,6 @@
 /* Between client.c and connect.c only. SPDX-License-Identifier: MIT */
-#ifndef KD_CLIENT_IMPL_H
-#define KD_CLIENT_IMPL_H
+#ifndef KD_CLIENT_INTERNAL_H
+#define KD_CLIENT_INTERNAL_H
 
 #include "kd/client.h"
 
