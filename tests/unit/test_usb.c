@@ -51,10 +51,12 @@ static void pull(void)
 static void feed(const void *p, size_t n)
 {
 	uint8_t *copy = malloc(n ? n : 1);
-	struct kdp_span in = kdp_span(copy, n);
 
 	assert_non_null(copy);
 	memcpy(copy, p, n);
+
+	struct kdp_span in = kdp_span(copy, n);
+
 	for (unsigned i = 0; in.n; i++) {
 		size_t took = kdt_feed(&t, in, now);
 

@@ -1032,11 +1032,28 @@ static int run_faults(void)
 		PLUGGED(transaction_errors_are_outlived_without_clearing),
 		PLUGGED(more_is_done_each_time),
 		PLUGGED(an_overflow_is_dropped),
-		PLUGGED(a_deaf_target_loses_a_transfer),
 		PLUGGED(only_short_ones_are_followed),
 		PLUGGED(several_that_stall_are_sent_again_in_order),
 		PLUGGED(one_that_was_passed_is_not_sent_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+/* These wait for time-outs. */
+static int run_late(void)
+{
+	const struct CMUnitTest tests[] = {
+		PLUGGED(a_deaf_target_loses_a_transfer),
 		PLUGGED(all_that_are_late_are_lost),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+static int run_ends(void)
+{
+	const struct CMUnitTest tests[] = {
 		PLUGGED(a_half_written_transfer_breaks_the_link),
 		PLUGGED(closing_does_not_wait_for_the_device),
 		PLUGGED(closing_leaves_a_call_that_hangs),
@@ -1079,6 +1096,10 @@ int main(int argc, char **argv)
 		return run_data();
 	if (strcmp(argv[1], "faults") == 0)
 		return run_faults();
+	if (strcmp(argv[1], "late") == 0)
+		return run_late();
+	if (strcmp(argv[1], "ends") == 0)
+		return run_ends();
 	if (strcmp(argv[1], "plugs") == 0)
 		return run_plugs();
 	if (strcmp(argv[1], "fault") == 0)
