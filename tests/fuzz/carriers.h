@@ -45,11 +45,13 @@ static inline void pull(struct side *s)
 static inline unsigned feed(struct side *s, const uint8_t *p, size_t n)
 {
 	uint8_t *copy = malloc(n ? n : 1); /* so that one byte too far shows */
-	struct kdp_span in = kdp_span(copy, n);
 	unsigned pieces = 0;
 
 	must(copy != NULL);
 	memcpy(copy, p, n);
+
+	struct kdp_span in = kdp_span(copy, n);
+
 	do {
 		size_t took = kdt_feed(&s->kdt, in, now);
 

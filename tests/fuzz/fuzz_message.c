@@ -137,12 +137,14 @@ static void control_request(struct kdp_span in)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	uint8_t *copy = malloc(size ? size : 1);
-	struct kdp_span in = kdp_span(copy, size);
 
 	if (!copy)
 		return 0;
 	if (size)
 		memcpy(copy, data, size);
+
+	struct kdp_span in = kdp_span(copy, size);
+
 	for (size_t i = 0; i < MACHINES; i++) {
 		state_change(in, machines[i]);
 		manipulate(in, machines[i], false);
