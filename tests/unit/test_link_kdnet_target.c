@@ -205,11 +205,16 @@ static void test_reset_announces(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ids),          cmocka_unit_test(test_repeats_until_acked),
-		cmocka_unit_test(test_reset),        cmocka_unit_test(test_takes_foreign_ids),
-		cmocka_unit_test(test_break_in),     cmocka_unit_test(test_ack_ids_are_exact),
-		cmocka_unit_test(test_data_for_ack), cmocka_unit_test(test_data_before_ours),
-		cmocka_unit_test(test_repeat_at_once),       cmocka_unit_test(test_reset_announces),
+		cmocka_unit_test(test_ids),
+		cmocka_unit_test(test_repeats_until_acked),
+		cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_takes_foreign_ids),
+		cmocka_unit_test(test_break_in),
+		cmocka_unit_test(test_ack_ids_are_exact),
+		cmocka_unit_test(test_data_for_ack),
+		cmocka_unit_test(test_data_before_ours),
+		cmocka_unit_test(test_repeat_at_once),
+		cmocka_unit_test(test_reset_announces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
