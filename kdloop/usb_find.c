@@ -289,13 +289,13 @@ static int choose(struct kdl_usb *u, struct kdl_usb_list *l, bool *found)
 	/* Another device than the rig's is told as such, and is not asked. */
 	if (!keep(u, l, is_of_rig))
 		l->count = 1;
-	keep(u, l, is_for_mode);
+	bool is_for_some = keep(u, l, is_for_mode);
 	if (l->count == 1 && !l->more) {
 		u->info = l->devices[0];
 		*found = true;
 		return KD_OK;
 	}
-	if (l->more || !mode || strcmp(mode, "echo") == 0 || !u->trans.port[0])
+	if (!is_for_some || l->more || !mode || strcmp(mode, "echo") == 0 || !u->trans.port[0])
 		return fail_several(u, l);
 	*found = ask_all(u, l);
 	return KD_OK;

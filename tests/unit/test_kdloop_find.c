@@ -146,6 +146,21 @@ static void told_by_id(void **state)
 	assert_string_equal(choose("echo", "", NULL), "2-4");
 }
 
+/* Nothing is sent to those that have no name. */
+static void none_to_ask(void **state)
+{
+	static const char *const modes[] = { "name", "replug" };
+
+	(void)state;
+	plug("2-1", linux_tty);
+	plug("2-2", kdnet);
+	for (size_t i = 0; i < 2; i++) {
+		assert_string_equal(choose(modes[i], "rack1", NULL), "");
+		assert_string_equal(suite.error_text,
+		                    "usb: 2 debug devices, at 2-1, 2-2; say which with path=");
+	}
+}
+
 static void of_the_rig(void **state)
 {
 	(void)state;
@@ -166,6 +181,7 @@ int main(void)
 		cmocka_unit_test_setup(complete, none_left),
 		cmocka_unit_test_setup(not_asked, none_left),
 		cmocka_unit_test_setup(told_by_id, none_left),
+		cmocka_unit_test_setup(none_to_ask, none_left),
 		cmocka_unit_test_setup(of_the_rig, none_left),
 	};
 
