@@ -85,6 +85,10 @@ static const char *eem_diagnose(const struct kdt *t)
 {
 	const struct kdu_eem_stats *st = &t->usb->eem.stats;
 
+	if (t->net->stats.rx_denied && !t->net->stats.pokes)
+		return "KDNET datagrams arrive but do not authenticate: the key is not the "
+		       "target's (compare with bcdedit /dbgsettings), or another debug device is "
+		       "meant (usb=PATH says which)";
 	if (t->net->stats.rx)
 		return kdt_kdnet.diagnose(t);
 	if (!st->packets && !st->cut)

@@ -9,6 +9,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
 import guestlab
+from guestlab import WAIT_S
 from kdclient import *
 from kdlib import *
 from seriallab import Line
@@ -80,7 +81,7 @@ def session(lab, name):
     dumps = [o["values"] for o in objects_of(kd, "command") if o["command"] == "db nt L2"]
     equal(dumps, [[0x4D, 0x5A]] * 2, "db, before and after the reboot")
     lab.kd(server, None, ".endpsrv")
-    equal(server.wait(30), 0, "kdsrv's exit status")
+    equal(server.wait(WAIT_S), 0, "kdsrv's exit status")
     port.is_free()
     equal(port.settings(), before, "settings afterwards")
 
@@ -95,7 +96,7 @@ def lines(lab):
         return {name for name in ("RTS", "DTR") if name in line}
     equal(on(), set(), "lines before")
     server = port.guest.server(lab)
-    c = client(lab, server).attach(port)
+    c = client(lab, server).attach(port, timeout_s=WAIT_S)
     equal(on(), {"RTS", "DTR"}, "lines in a session")
     reply = client(lab, port.guest.server(lab, port=5006)).open(port)
     equal(reply.err, BUSY, "OPEN by another kdsrv: %s" % reply.text)
@@ -103,7 +104,7 @@ def lines(lab):
     holder = port.guest.ok("cat /proc/$(tr -d ' ' </var/lock/LCK..ttyS1)/comm").strip()
     equal(holder, "kdsrv", "the holder of the lock file")
     equal(c.call(END_SERVER).err, OK, "END_SERVER")
-    equal(server.wait(30), 0, "kdsrv's exit status")
+    equal(server.wait(WAIT_S), 0, "kdsrv's exit status")
     equal(on(), set(), "lines after")
     port.is_free()
 
@@ -112,7 +113,7 @@ def lines(lab):
 def bulk(lab, name):
     """16 KiB at 115200 are right, and no packet is damaged"""
     port = Port(lab, name)
-    c = client(lab, port.guest.server(lab)).attach(port)
+    c = client(lab, port.guest.server(lab)).attach(port, timeout_s=WAIT_S)
     equal(port.line.guest_baud(), 115200, "the speed on the line")
     s = c.stats()
     check(c.read(s["region"], 16 * KIB) == region(0, 16 * KIB), "the contents are wrong")
@@ -123,14 +124,14 @@ def bulk(lab, name):
 def break_signal(lab, name):
     """a break signal on the line does a session no harm"""
     port = Port(lab, name)
-    c = client(lab, port.guest.server(lab)).attach(port)
+    c = client(lab, port.guest.server(lab)).attach(port, timeout_s=WAIT_S)
     s = c.stats()
     for _ in range(3):
         port.guest.monitor.human("chardev-send-break " + name)
         check(c.read(s["region"], KIB) == region(0, KIB), "the contents are wrong")
     number = c.send(READ, c.read_request((s["region"], 8 * KIB)))
     port.guest.monitor.human("chardev-send-break " + name)
-    reply = c.wait_reply(number, 30)
+    reply = c.wait_reply(number, WAIT_S)
     check(reply.data == region(0, 8 * KIB), "contents, read during a break: %s" % reply)
 
 
@@ -138,20 +139,20 @@ def break_signal(lab, name):
 def unplugged(lab):
     """the adapter leaves in the middle of a read and comes back: the session goes on"""
     port = Port(lab, "ftdi")
-    c = client(lab, port.guest.server(lab)).attach(port.trans + ",reconnect")
+    c = client(lab, port.guest.server(lab)).attach(port.trans + ",reconnect", timeout_s=WAIT_S)
     s = c.stats()
     number = c.send(READ, c.read_request((s["region"], 64 * KIB)))
     while not c.parts.get(number):
-        c.receive(time.monotonic() + 20)
+        c.receive(time.monotonic() + WAIT_S)
     port.unplug()
-    why = c.wait_link(WAITING, 20)
+    why = c.wait_link(WAITING, WAIT_S)
     matches("/dev/ttyUSB0", why, "why the link is down")
     check(c.wait_reply(number).err != OK, "the read succeeded")
     port.guest.eventually("test ! -e /dev/ttyUSB0", "/dev/ttyUSB0 goes")
     port.plug()
-    c.wait_link(UP, 20)
+    c.wait_link(UP, WAIT_S)
     c.send(BREAK)
-    c.wait_event(EV_STOPPED, 20)
+    c.wait_event(EV_STOPPED, WAIT_S)
     check(c.read(s["region"], KIB) == region(0, KIB), "the contents are wrong")
 
 
@@ -160,14 +161,14 @@ def unplugged_for_good(lab):
     """the adapter leaves and nobody asked to wait for it: the target is gone, the server stays"""
     port = Port(lab, "ftdi")
     server = port.guest.server(lab)
-    c = client(lab, server).attach(port)
+    c = client(lab, server).attach(port, timeout_s=WAIT_S)
     port.unplug()
-    matches("/dev/ttyUSB0", c.wait_link(LINK_GONE, 20), "why the link is down")
+    matches("/dev/ttyUSB0", c.wait_link(LINK_GONE, WAIT_S), "why the link is down")
     equal(c.call(CLOSE).err, OK, "CLOSE")
     reply = c.open(port)
     equal(reply.err, NOT_FOUND, "OPEN without the adapter: %s" % reply.text)
     equal(c.call(END_SERVER).err, OK, "END_SERVER")
-    equal(server.wait(30), 0, "kdsrv's exit status")
+    equal(server.wait(WAIT_S), 0, "kdsrv's exit status")
     equal(port.guest.ok("ls /var/lock").strip(), "", "lock files")
 
 
@@ -181,12 +182,13 @@ def wrong_baud(lab, name):
     equal(reply.err, OK, "OPEN: %s" % reply.text)
     equal(port.line.guest_baud(), 38400, "the speed of our end")
     port.line.machine(lab)
-    server.wait_text("the target sends bytes that are no KD packets: wrong baud rate", 20, "err")
+    server.wait_text("the target sends bytes that are no KD packets: wrong baud rate", WAIT_S,
+                     "err")
     equal([n for n in c.event_names() if n in ("90", "91")], [], "what was understood")
     equal(c.call(CLOSE).err, OK, "CLOSE")
     port.guest.eventually("test ! -e /var/lock/LCK..%s" % os.path.basename(port.device),
                           "the port is free")
-    c.attach(port, timeout_s=30)
+    c.attach(port, timeout_s=WAIT_S)
     equal(port.line.guest_baud(), 115200, "the speed of our end")
 
 
