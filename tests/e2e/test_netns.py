@@ -62,7 +62,7 @@ PATHS = [
 
 
 @cases(PATHS, lambda path: path.name)
-@slow(7200 if FULL else 240)
+@slow(10800 if FULL else 240)
 def session(lab, path):
     """a whole session"""
     net = Net(lab)
@@ -75,7 +75,7 @@ def session(lab, path):
     c.attach(target, timeout_s=wait)
     timer.lap("attach")
     at = c.stats()["region"]
-    equal(c.read(at, path.bytes, timeout_s=3600), region(0, path.bytes), "the region")
+    equal(c.read(at, path.bytes, timeout_s=9000), region(0, path.bytes), "the region")
     timer.lap("read %d KiB" % (path.bytes // KIB))
     c.set_breakpoint(c.work())
     c.go()
