@@ -357,7 +357,7 @@ def kdloop():
         for name, values, unit in (("throughput", rate, "bytes/s"), ("latency", median, "us"),
                                    ("shortest latency", shortest, "us")):
             middle = statistics.median(values)
-            show(f"kdloop, {name}, emulated line at {baud}", f"{middle:.0f} {unit}",
+            show(f"kdloop, {name} at {baud}, emulated", f"{middle:.0f} {unit}",
                  f"runs lie {100 * (max(values) - min(values)) / middle:.1f} % apart")
 
 
