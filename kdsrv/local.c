@@ -16,6 +16,17 @@
 #include "kdsrv/recorder.h"
 #include "kdsrv/server.h"
 
+/* What a terminal, timeout(1) or a supervisor sends goes to caller and server
+ * alike. The server ends when the caller has, and not before it has let the
+ * target go; and while Ctrl-Z stops the caller, the target is served. */
+static void ignore_signals(void)
+{
+	static const int signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGPIPE };
+
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		signal(signals[i], SIG_IGN);
+}
+
 static void serve(int fd, const struct kcs_trans *trans, struct kds_recorder *recorder)
 {
 	static struct kds_config config = { .named_count = 1 };
@@ -25,9 +36,7 @@ static void serve(int fd, const struct kcs_trans *trans, struct kds_recorder *re
 	snprintf(config.named[0].name, sizeof(config.named[0].name), "%s", KDS_LOCAL_TARGET);
 	config.named[0].trans = *trans;
 	config.recorder = recorder;
-	/* Ctrl-C at the terminal is meant for the caller. */
-	signal(SIGINT, SIG_IGN);
-	signal(SIGPIPE, SIG_IGN);
+	ignore_signals();
 	kds_log_setup("kd", KDS_LOG_ERROR, false);
 	if (kds_server_init(&s, &config, error, sizeof(error)))
 		_exit(1);

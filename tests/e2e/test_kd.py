@@ -137,6 +137,45 @@ def interrupted_script(lab):
     runs_on(lab, target)
 
 
+@cases([signal.SIGTERM, signal.SIGHUP, signal.SIGINT], lambda s: s.name)
+def signalled_group(lab, sig):
+    """a signal to the whole process group, as of a terminal that closes: the target runs on"""
+    target = lab.target("--print-every", "50")
+    p = lab.start_kd(None, target, "bp nt+1180; .echo ready; .sleep 20000; .echo never",
+                     start_new_session=True)
+    p.wait_text("^ready")
+    os.killpg(p.pid, sig)
+    equal(p.wait(), 1, "exit status")
+    equal(p.err, "kd: interrupted\n" if sig == signal.SIGINT else "kd: ended by a signal\n",
+          "stderr")
+    runs_on(lab, target)
+
+
+def io_of(pid):
+    """How many bytes it has read."""
+    with open("/proc/%d/io" % pid) as f:
+        return int(f.readline().split()[1])
+
+
+@test
+def suspended(lab):
+    """Ctrl-Z stops kd only: what the target says is acknowledged, and shown afterwards"""
+    p = lab.start_kd(None, lab.target("--print-every", "50"), "g; .sleep 20000",
+                     process_group=0)
+    p.wait_text(r"line \d")
+    with open("/proc/%d/task/%d/children" % (p.pid, p.pid)) as f:
+        server = int(f.read())
+    os.killpg(p.pid, signal.SIGTSTP)
+    os.waitid(os.P_PID, p.pid, os.WSTOPPED)
+    before = io_of(server)
+    eventually(lambda: io_of(server) > before + 500, "the server serves the target")
+    start = len(p.out)
+    os.killpg(p.pid, signal.SIGCONT)
+    p.wait_text(r"line \d+\n.*line \d+\n", start=start)
+    p.signal(signal.SIGINT)
+    equal(p.wait(), 1, "exit status")
+
+
 @test
 def closed_output(lab):
     """nobody reads standard output any more: kd ends"""
@@ -225,6 +264,20 @@ class Console:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         os.close(self.fd)
+
+
+@test
+def closed_terminal(lab):
+    """the terminal goes away: breakpoints go, and the target runs on"""
+    target = lab.target("--print-every", "50")
+    c = Console(lab, target, "-b")
+    c.expect("^kd> ")
+    c.type(b"bp nt+1180\r")
+    c.expect("^kd> ")
+    os.close(c.fd)
+    c.fd = os.open("/dev/null", os.O_RDONLY)
+    c.wait()
+    runs_on(lab, target)
 
 
 @test
