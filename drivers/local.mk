@@ -11,6 +11,7 @@ libdrivers_a_SOURCES = \
 	%D%/lock.c %D%/lock.h \
 	%D%/pcapng.c %D%/pcapng.h \
 	%D%/serial.h \
+	%D%/streams.c %D%/streams.h \
 	%D%/table.c \
 	%D%/usb_list.h \
 	%D%/usbmon.c %D%/usbmon.h

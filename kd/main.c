@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "drivers/streams.h"
 #include "kd/cmd.h"
 #include "kd/console.h"
 #include "kdsrv/local.h"
@@ -271,10 +272,11 @@ int main(int argc, char **argv)
 	struct kcs_client where;
 	char error[KD_ERROR_CAP] = "";
 	static char *script; /* stays reachable in the in-process server */
+	kdd_hold_streams();
 	setlocale(LC_CTYPE, "");
 	int code = parse_options(argc, argv, &o);
 	if (code >= 0)
-		return code;
+		return kdd_flush_stdout("kd") ? code : KD_EXIT_FAILED;
 	int bad = kcs_parse_client(&where, o.connect, error, sizeof(error));
 	kcs_hide_secrets(o.connect);
 	if (bad) {

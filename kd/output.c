@@ -3,6 +3,7 @@
 
 #include "kd/cmd.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
@@ -14,8 +15,12 @@ static void put(struct kd *k, const char *text, size_t n)
 {
 	if (!n)
 		return;
-	if (fwrite(text, 1, n, k->out) != n || fflush(k->out))
+	if ((fwrite(text, 1, n, k->out) != n || fflush(k->out)) && !k->failed_out) {
+		/* A reader that went away knows it. */
+		if (errno != EPIPE)
+			fprintf(stderr, "kd: standard output: %s\n", strerror(errno));
 		k->failed_out = true;
+	}
 	k->partial_line = text[n - 1] != '\n';
 }
 

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 
+#include "drivers/streams.h"
 #include "kdcap/run.h"
 
 static void on_signal(int signal_number)
@@ -25,9 +26,14 @@ static void catch_signals(void)
 int main(int argc, char **argv)
 {
 	struct kcap_options o;
-	int code = kcap_options_parse(&o, argc, argv);
+	int code;
 
-	if (code < 0) {
+	kdd_hold_streams();
+	code = kcap_options_parse(&o, argc, argv);
+	if (code >= 0) {
+		if (!kdd_flush_stdout("kdcap"))
+			code = KCAP_EXIT_FAILED;
+	} else {
 		catch_signals();
 		code = o.replay ? kcap_replay(&o) : kcap_run(&o);
 	}

@@ -13,6 +13,7 @@
 
 #include "drivers/capture.h"
 #include "drivers/pcapng.h"
+#include "drivers/streams.h"
 #include "kdcap/clear.h"
 #include "kdcap/print.h"
 #include "kdcap/stats.h"
@@ -299,10 +300,8 @@ static int finish(struct run *r)
 		kcap_stats_print_json(r->stats, stdout);
 	else if (r->o->stats)
 		kcap_stats_print(r->stats, stdout);
-	if (fflush(stdout)) {
-		fail("cannot write the output");
+	if (!kdd_flush_stdout("kdcap"))
 		return KCAP_EXIT_FAILED;
-	}
 	if (dropped)
 		fprintf(stderr, "kdcap: the kernel dropped %u packets: it was too much at once\n",
 		        dropped);

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include "drivers/streams.h"
 #include "kdloop/options.h"
 #include "kdloop/rig.h"
 
@@ -26,10 +27,12 @@ int main(int argc, char **argv)
 	char error[KCS_ERROR_CAP];
 	struct kdl_options o;
 	struct kdl_run run;
-	int code = kdl_options_parse(&o, argc, argv);
+	int code;
 
+	kdd_hold_streams();
+	code = kdl_options_parse(&o, argc, argv);
 	if (code >= 0)
-		return code;
+		return kdd_flush_stdout("kdloop") ? code : KDL_EXIT_FAIL;
 	if (o.rig && kdl_rig_load(&rig, o.rig, error, sizeof(error))) {
 		fprintf(stderr, "kdloop: %s\n", error);
 		return KDL_EXIT_USAGE;

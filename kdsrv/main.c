@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "drivers/streams.h"
 #include "kdsrv/log.h"
 #include "kdsrv/options.h"
 #include "kdsrv/ports.h"
@@ -88,18 +89,18 @@ int main(int argc, char **argv)
 {
 	static struct kds_options o;
 
+	kdd_hold_streams();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	switch (kds_options_parse(&o, argc, argv)) {
 	case KDS_OPTIONS_DONE:
-		return EXIT_OK;
+		return kdd_flush_stdout("kdsrv") ? EXIT_OK : EXIT_FAILED;
 	case KDS_OPTIONS_PORTS:
-		if (kds_ports_list(stdout, o.json))
-			return EXIT_OK;
-		fputs("kdsrv: the ports cannot be listed: out of memory, or standard output "
-		      "is closed\n",
-		      stderr);
-		return EXIT_FAILED;
+		if (!kds_ports_list(stdout, o.json)) {
+			fputs("kdsrv: the ports cannot be listed: out of memory\n", stderr);
+			return EXIT_FAILED;
+		}
+		return kdd_flush_stdout("kdsrv") ? EXIT_OK : EXIT_FAILED;
 	case KDS_OPTIONS_BAD:
 		return EXIT_USAGE;
 	case KDS_OPTIONS_RUN:

@@ -7,8 +7,7 @@
 
 /* Serial ports, USB debug devices and network interfaces, as tables or as one
  * JSON object. What cannot be listed is said in its place. Texts of devices lose
- * what is not printable ASCII. Opens no port. False when out of memory or out
- * cannot be written. */
+ * what is not printable ASCII. Opens no port. False when out of memory. */
 bool kds_ports_list(FILE *out, bool json);
 
 #endif

@@ -23,5 +23,5 @@ kd_fake = %D%/unit/kd_fake.c %D%/unit/kd_fake.h
 %C%_unit_test_kd_text_LDADD = $(kd_test_libs)
 endif
 
-TESTS += %D%/e2e/test_kd.py
-EXTRA_DIST += %D%/e2e/test_kd.py
+TESTS += %D%/e2e/test_kd.py %D%/e2e/test_streams.py
+EXTRA_DIST += %D%/e2e/test_kd.py %D%/e2e/test_streams.py

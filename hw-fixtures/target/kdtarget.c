@@ -12,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "drivers/streams.h"
+
 enum {
 	SLICE_MS = 10, /* the machine's clock tick */
 	SLICE_INSNS = 2000,
@@ -365,11 +367,13 @@ static int run_program(struct program *p)
 int main(int argc, char **argv)
 {
 	struct options o;
-	int status = options_parse(&o, argc, argv);
 	struct program *p;
+	int status;
 
+	kdd_hold_streams();
+	status = options_parse(&o, argc, argv);
 	if (status >= 0)
-		return status;
+		return kdd_flush_stdout("kdtarget") ? status : 1;
 	p = calloc(1, sizeof(*p));
 	if (!p) {
 		fputs("kdtarget: not enough memory\n", stderr);

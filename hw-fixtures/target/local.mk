@@ -28,7 +28,7 @@ kdtarget_SOURCES = \
 	%D%/program.h \
 	%D%/traffic.c \
 	%D%/usb.c %D%/usb.h
-kdtarget_LDADD = libmachinesim.a libdebuggee.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
+kdtarget_LDADD = libmachinesim.a libdebuggee.a libdrivers.a libtransport.a libkdproto.a $(CRYPTO_LIBS)
 dist_noinst_SCRIPTS += %D%/run-qemu.sh
 EXTRA_DIST += %D%/README.md
 
