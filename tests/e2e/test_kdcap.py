@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+import kdpcap
 from kdlib import *
 
 PROGRAMS["kdcap"] = os.path.join(TOP_BUILD, "kdcap/kdcap")
