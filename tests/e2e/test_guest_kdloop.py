@@ -79,10 +79,13 @@ def look(lab):
 def peer(lab):
     """two of them at the ends of a cable"""
     guest = guestlab.shared(lab, make)
-    out = guest.ok("kdloop com:port=/dev/ttyS2 --mode peer --duration 6 --json >/tmp/a & "
-                   "kdloop com:port=/dev/ttyS3 --mode peer --duration 6 --json >/tmp/b; wait; "
-                   "cat /tmp/a; echo SPLIT; cat /tmp/b", 55)
-    a, b = (Report(text) for text in out.split("SPLIT"))
+    for _ in range(3):
+        out = guest.ok("kdloop com:port=/dev/ttyS2 --mode peer --duration 6 --json >/tmp/a & "
+                       "kdloop com:port=/dev/ttyS3 --mode peer --duration 6 --json >/tmp/b; wait; "
+                       "cat /tmp/a; echo SPLIT; cat /tmp/b", 55)
+        a, b = (Report(text) for text in out.split("SPLIT"))
+        if "connection" not in a.checks and "connection" not in b.checks:
+            break  # else the emulated processor stood still for longer than they wait
     for r in (a, b):
         bytes_are_well(r, ["peer", "byte-values", "baud-115200-out", "baud-115200-in"])
 

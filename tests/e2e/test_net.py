@@ -170,11 +170,12 @@ def silent(lab):
 def taken_over(lab):
     """another debugger calls the target: the first one is told"""
     from kdnet import NetHost
-    target = NetTarget(lab, "--poke-configured")
+    # The other one has 1 s to answer the only poke that it gets.
+    target = NetTarget(lab, "--poke-configured", "--poke-every", "1000")
     server = lab.server()
     c = lab.closing(Client(server))
     c.attach(target)
-    other = NetHost(KEY)
+    other = NetHost(KEY, "127.0.0.2")  # until a poke has named the first one, ports say nothing
     other.target = ("127.0.0.1", target.own)
     other.put(other.keys.seal(2, 1, 0, 1, b""))
     other.connect()
