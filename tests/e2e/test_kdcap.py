@@ -580,12 +580,10 @@ def a_recorded_windows_is_attached_to(lab):
     """--replay of a recorded Windows target: kd attaches, reads, and lets it go"""
     if not os.path.exists(RECORDED):
         raise Skip("no recordings beside the source tree (../shared/captures)")
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
-        s.bind(("::", 0))
-        port = s.getsockname()[1]
+    port = udp_port()
     replay = Proc(lab, "kdcap", [PROGRAMS["kdcap"], "--replay", RECORDED, "--as", "target", "--key",
                                  "1.1.1.1", "--host", "127.0.0.1:%d" % port, "--port",
-                                 str(port - 1)], expect=0)
+                                 str(port + 1)], expect=0)
     replay.wait_text("playing", stream="err")
     p = Proc(lab, "kd", [PROGRAMS["kd"], "-k", "net:port=%d,key=1.1.1.1" % port, "-b", "-c",
                          "vertarget; r rip; db fffff8026bc19c10 L10; g"], expect=None)
@@ -602,12 +600,7 @@ def record_and_replay(lab):
     """a session of kd and kdtarget, captured, then replayed to kd: the same answers"""
     if os.geteuid() != 0:
         raise Skip("only root may capture")
-    sockets = [socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) for _ in "ab"]
-    for s in sockets:
-        s.bind(("::", 0))
-    port, other = (s.getsockname()[1] for s in sockets)
-    for s in sockets:
-        s.close()
+    port, other = udp_port(), udp_port()
     recording = lab.path("recording.pcapng")
 
     def kd(then=""):

@@ -2,7 +2,6 @@
 # KDNET end to end: kdsrv and kd against kdtarget over UDP on this machine.
 # SPDX-License-Identifier: MIT
 import os
-import random
 import signal
 import socket
 import sys
@@ -188,7 +187,7 @@ def taken_over(lab):
 @test
 def nothing_arrives(lab):
     """a script ends with 3 and says that no datagram came"""
-    kd = lab.kd(None, "net:port=%d,key=%s" % (random.randrange(33000, 60000), KEY), "r",
+    kd = lab.kd(None, "net:port=%d,key=%s" % (udp_port(), KEY), "r",
                 "--timeout", "7", status=3)
     matches("no datagram has arrived on the port", kd.err, "what kd says")
     no_secret(lab)
@@ -205,7 +204,7 @@ def wrong_key(lab):
 @test
 def not_kdnet(lab):
     """a script ends with 3 and says that something else calls"""
-    port = random.randrange(33000, 60000)
+    port = udp_port()
     kd = lab.start_kd(None, "net:port=%d,key=%s" % (port, KEY), "r", "--timeout", "7")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
         while kd.running():
@@ -226,8 +225,8 @@ def answer_is_not_heard(lab):
 @test
 def port_in_use(lab):
     """a port that another program holds is named with its holder"""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
-        s.bind(("::", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("", 0))
         kd = lab.kd(None, "net:port=%d,key=%s" % (s.getsockname()[1], KEY), "r", status=4)
     matches(r"net:port=\d+: .*pid %d" % os.getpid(), kd.err, "what kd says")
 

@@ -2,6 +2,7 @@
 # programs and cleans up after them, and bounded waits.
 # SPDX-License-Identifier: MIT
 import ctypes
+import itertools
 import json
 import os
 import random
@@ -193,11 +194,20 @@ class Server(Proc):
         return "npipe:pipe=%s" % self.pipes[0]
 
 
+# Ports of this test program: those that run at the same time keep apart, for what one closes the
+# other must not open. Below the ephemeral ones.
+PORTS = range(20000 + os.getpid() % 240 * 50, 20050 + os.getpid() % 240 * 50)
+_udp_ports = itertools.cycle(PORTS[::2])
+
+
 def port_range():
-    """Ports below the ephemeral ones; kdsrv takes the first free one. Test programs that run at
-    the same time keep apart: what one closes, the other must not open."""
-    first = 20000 + os.getpid() % 240 * 50
-    return "%d:%d" % (first + random.randrange(25), first + 49)
+    """kdsrv takes the first free one."""
+    return "%d:%d" % (random.choice(PORTS[:25]), PORTS[-1])
+
+
+def udp_port():
+    """Another each time; the one above it is free, too."""
+    return next(_udp_ports)
 
 
 class Target(Proc):
@@ -234,7 +244,7 @@ class NetTarget(Proc):
     KEY = "zsecret1.2steg4fzbj2sz.23418vzkd4ko3.1sp3yo9yz874p"
 
     def __init__(self, lab, *options, key=KEY, port=None):
-        self.port = port or random.randrange(33000, 60000)
+        self.port = port or udp_port()
         own = self.port + 1
         super().__init__(lab, "kdtarget", [
             PROGRAMS["kdtarget"], "-k", "net:host=127.0.0.1,port=%d,key=%s,bind=127.0.0.1,"
