@@ -33,6 +33,7 @@ struct replay {
 	struct kcap_player player;
 	int fd;
 	struct sockaddr_in6 host, sender; /* the peer; who sent last */
+	bool v4;                          /* the machine has no IPv6 */
 	int64_t heard_ms, done_ms;
 };
 
@@ -139,6 +140,31 @@ static bool parse_host(struct replay *r, const char *text, unsigned *port)
 	return true;
 }
 
+/* Where the machine has no IPv6, the socket wants a plain IPv4 address: makes one of it, in
+ * place. Returns its length. */
+static socklen_t to_v4(const struct replay *r, struct sockaddr_in6 *a)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = a->sin6_port };
+
+	if (!r->v4)
+		return sizeof(*a);
+	memcpy(&v4.sin_addr, &a->sin6_addr.s6_addr[12], sizeof(v4.sin_addr));
+	memcpy(a, &v4, sizeof(v4));
+	return sizeof(v4);
+}
+
+static void from_v4(const struct replay *r, struct sockaddr_in6 *a)
+{
+	struct sockaddr_in v4;
+
+	if (!r->v4)
+		return;
+	memcpy(&v4, a, sizeof(v4));
+	*a = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = v4.sin_port };
+	a->sin6_addr.s6_addr[10] = a->sin6_addr.s6_addr[11] = 0xFF;
+	memcpy(&a->sin6_addr.s6_addr[12], &v4.sin_addr, sizeof(v4.sin_addr));
+}
+
 static bool open_socket(struct replay *r, unsigned port)
 {
 	struct sockaddr_in6 here = { .sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port) };
@@ -146,9 +172,13 @@ static bool open_socket(struct replay *r, unsigned port)
 	char error[200];
 
 	r->fd = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (r->fd < 0 || setsockopt(r->fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof(no)) ||
+	r->v4 = r->fd < 0 && errno == EAFNOSUPPORT;
+	if (r->v4)
+		r->fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (r->fd < 0 ||
+	    (!r->v4 && setsockopt(r->fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof(no))) ||
 	    setsockopt(r->fd, SOL_SOCKET, SO_BROADCAST, &yes, sizeof(yes)) ||
-	    bind(r->fd, (struct sockaddr *)&here, sizeof(here))) {
+	    bind(r->fd, (struct sockaddr *)&here, to_v4(r, &here))) {
 		snprintf(error, sizeof(error), "UDP port %u: %s%s", port, strerror(errno),
 		         errno == EADDRINUSE ? "; the host here, perhaps: --port N takes another"
 		                             : "");
@@ -163,10 +193,11 @@ static void send_due(struct replay *r, int64_t now)
 
 	kcap_player_run(&r->player, now);
 	while ((out = kdt_tx(&r->t, now)).n) {
-		const struct sockaddr_in6 *to = kdt_tx_goes_back(&r->t) ? &r->sender : &r->host;
+		struct sockaddr_in6 to = kdt_tx_goes_back(&r->t) ? r->sender : r->host;
+		socklen_t len = to_v4(r, &to);
 
 		/* What the network does not take is lost, like any datagram. */
-		(void)!sendto(r->fd, out.p, out.n, 0, (const struct sockaddr *)to, sizeof(*to));
+		(void)!sendto(r->fd, out.p, out.n, 0, (const struct sockaddr *)&to, len);
 		kdt_tx_done(&r->t, out.n, now);
 		kcap_player_run(&r->player, now);
 	}
@@ -199,6 +230,7 @@ static void receive(struct replay *r, int64_t now)
 
 		if (n < 0)
 			return;
+		from_v4(r, &r->sender);
 		kdt_feed(&r->t, kdp_span(buf, (size_t)n), now);
 		if (kdt_adopt(&r->t)) {
 			struct kdn_address host = { .port = ntohs(r->sender.sin6_port) };
