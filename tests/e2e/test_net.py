@@ -71,7 +71,7 @@ def weak_key(lab):
     server = lab.server()
     kd = lab.kd(server, target, "q")
     matches("can be guessed", kd.err, "kd's warning")
-    matches("can be guessed", server.err, "the log")
+    server.wait_text("can be guessed", stream="err")
 
 
 # ---- through a server --------------------------------------------------------

@@ -77,6 +77,10 @@ class Net:
         for tool in "ip", "nsenter", "unshare":
             if not shutil.which(tool):
                 raise Skip("%s is missing" % tool)
+        try:
+            socket.socket(socket.AF_INET6).close()
+        except OSError:
+            raise Skip("no IPv6 here") from None
         probe = subprocess.run(["unshare", "--net", "ip", "link", "add", "br0", "type", "bridge"],
                                capture_output=True, text=True, timeout=10)
         if probe.returncode:
