@@ -125,8 +125,11 @@ static int parse_options(int argc, char **argv, struct options *o)
 		done = take_option(o, opt, optarg);
 	if (done >= 0)
 		return done;
-	if (optind < argc)
-		return bad_usage("arguments without an option are not known");
+	if (optind < argc) {
+		fprintf(stderr, "kd: %s: unexpected argument; a connection is given with -k\n",
+		        argv[optind]);
+		return KD_EXIT_USAGE;
+	}
 	if (!o->connect)
 		return bad_usage("-k is missing: what to connect to");
 	if (o->commands && o->script)

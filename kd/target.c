@@ -351,8 +351,9 @@ int kd_target_wait(struct kd_target *t)
 
 static int never_answered(struct kd_target *t)
 {
-	const char *link = "it never answered; is it on, is debugging enabled there, is the line "
-	                   "right?";
+	const char *link = t->notice[0] ? "it never answered"
+	                                : "it never answered; is it on, is debugging enabled "
+	                                  "there, is the line right?";
 	if (t->link == KDW_LINK_WAITING)
 		link = "its device is away";
 	else if (t->heard)

@@ -291,6 +291,26 @@ static int bind_tcp(const struct addrinfo *ai)
 	return fd;
 }
 
+/* What bind_tcp() or listen_on() left in errno, with what to do. */
+static int bind_failed(const char *host, unsigned port, char *error, size_t cap)
+{
+	switch (errno) {
+	case EADDRINUSE:
+		return KD_ERR_BUSY; /* its text depends on the range */
+	case EACCES:
+		snprintf(error, cap, "tcp:port=%u: low ports are for root; take one from 1024 on",
+		         port);
+		return KD_ERR_DENIED;
+	case EADDRNOTAVAIL:
+		snprintf(error, cap, "tcp:bind=%s: no address of this machine; ip addr lists them",
+		         host);
+		return KD_ERR_INVALID;
+	default:
+		snprintf(error, cap, "tcp:port=%u,bind=%s: %s", port, host, strerror(errno));
+		return KD_ERR_IO;
+	}
+}
+
 static int try_port(struct kds_listener *l, const char *host, unsigned port, bool ipv6, char *error,
                     size_t cap)
 {
@@ -304,15 +324,13 @@ static int try_port(struct kds_listener *l, const char *host, unsigned port, boo
 	snprintf(service, sizeof(service), "%u", port);
 	rc = kd_fault("getaddrinfo") ? EAI_MEMORY : getaddrinfo(host, service, &hints, &ai);
 	if (rc) {
-		snprintf(error, cap, "bind=%s: %s", host, gai_strerror(rc));
+		snprintf(error, cap, "tcp:bind=%s: %s", host, gai_strerror(rc));
 		return KD_ERR_INVALID;
 	}
 	fd = bind_tcp(ai);
 	freeaddrinfo(ai);
-	if (fd < 0 || listen_on(l, fd)) {
-		snprintf(error, cap, "port %u: %s", port, strerror(errno));
-		return errno == EADDRINUSE ? KD_ERR_BUSY : KD_ERR_IO;
-	}
+	if (fd < 0 || listen_on(l, fd))
+		return bind_failed(host, port, error, cap);
 	snprintf(l->name, sizeof(l->name), "tcp:port=%u,bind=%s", port, host);
 	return KD_OK;
 }

@@ -6,6 +6,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "drivers/driver.h"
 
@@ -101,6 +102,11 @@ static bool add_target(struct kds_config *c, char *text)
 		return bad(text, "--target wants NAME=STRING");
 	memcpy(n->name, text, (size_t)(equals - text));
 	n->name[equals - text] = '\0';
+	for (unsigned i = 0; i < c->named_count; i++)
+		if (!strcasecmp(c->named[i].name, n->name)) {
+			kcs_hide_secrets(text);
+			return bad(n->name, "two --target of one name");
+		}
 	err = kcs_parse_trans(&n->trans, equals + 1, error, sizeof(error));
 	if (!err)
 		err = kcs_load_key(&n->trans, error, sizeof(error));

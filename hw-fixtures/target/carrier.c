@@ -91,7 +91,8 @@ static bool name_tcp(struct carrier *c)
 	    getnameinfo((const struct sockaddr *)&sa, len, host, sizeof(host), port, sizeof(port),
 	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		return false;
-	snprintf(c->name, sizeof(c->name), "%s:%s", host, port);
+	snprintf(c->name, sizeof(c->name), sa.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host,
+	         port);
 	return true;
 }
 
@@ -104,7 +105,9 @@ bool carrier_open_tcp(struct carrier *c, const char *address)
 	int err;
 
 	carrier_init(c, CARRIER_TCP);
-	if (colon)
+	if (colon && *address == '[' && colon > address + 1 && colon[-1] == ']')
+		snprintf(host, sizeof(host), "%.*s", (int)(colon - address) - 2, address + 1);
+	else if (colon)
 		snprintf(host, sizeof(host), "%.*s", (int)(colon - address), address);
 	err = getaddrinfo(host, port, &hints, &ai);
 	if (err)

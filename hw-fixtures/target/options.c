@@ -431,14 +431,16 @@ int options_parse(struct options *o, int argc, char **argv)
 		               .net = { .version = 5 },
 		               .memory_mib = 16 };
 	while ((c = getopt_long(argc, argv, "k:", longs, &at)) != -1) {
-		if (c == '?')
+		if (c == '?') {
+			fputs("Try kdtarget --help.\n", stderr);
 			return 2;
+		}
 		status = set_option(o, c, longs[at].name);
 		if (status >= 0)
 			return status;
 	}
 	if (optind < argc) {
-		fprintf(stderr, "kdtarget: %s: not an option\n", argv[optind]);
+		fprintf(stderr, "kdtarget: %s: unexpected argument; see --help\n", argv[optind]);
 		return 2;
 	}
 	status = check_usb(o);

@@ -33,6 +33,8 @@ def listener_strings(lab):
             (("-t", "tcp:port=%s" % port_range(), "--target", "x=com:nosuch=1"), "nosuch"),
             (("-t", "tcp:port=%s" % port_range(), "--log-level", "loud"), "loud"),
             (("-t", "tcp:port=%s" % port_range(), "more"), "more"),
+            (("-t", "tcp:port=%s" % port_range(), "--target", "a=com:port=com1", "--target",
+              "A=com:port=com2"), "A: two --target of one name"),
             (("--nosuch",), "nosuch")):
         p = lab.run("kdsrv", *args)
         equal(p.status, 2, "kdsrv %r: %s" % (args, p.err))
@@ -51,6 +53,9 @@ def ports_in_use(lab):
         p = lab.run("kdsrv", "-t", "tcp:port=%s" % port_range(), "-t", "tcp:port=%d" % port)
         equal(p.status, 1, "exit status with a second transport that fails")
         equal(p.out, "", "stdout")
+    p = lab.run("kdsrv", "-t", "tcp:port=%s,bind=203.0.113.1" % port_range())
+    equal((p.status, p.err), (1, "kdsrv: tcp:bind=203.0.113.1: no address of this machine; "
+                              "ip addr lists them\n"), "an address of nobody")
     first = lab.server()
     low = first.port
     second = lab.server(transports=["tcp:port=%d:%d" % (low, low + 99)])

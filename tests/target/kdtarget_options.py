@@ -33,7 +33,7 @@ def usage_errors_say_what_is_wrong():
     for args, words in (
             ([], 'one of --unix'),
             (['--unix', 'a', '--tcp', '0'], 'only one'),
-            (['--unix', 'a', 'b'], 'not an option'),
+            (['--unix', 'a', 'b'], 'b: unexpected argument'),
             (['--unix', 'a', '--machine', 'arm'], 'amd64 or x86'),
             (['--unix', 'a', '--quirk', 'dos'], 'windows, reactos or bootloader'),
             (['--unix', 'a', '--hostile', 'x'], 'kinds in --help'),
@@ -41,7 +41,7 @@ def usage_errors_say_what_is_wrong():
             (['--unix', 'a', '--memory', '16k'], '1 to 512'),
             (['--unix', 'a', '--seed', '-1'], '0 to'),
             (['--unix', 'a', '--no-reply-to', '99'], '3130 to 3160'),
-            (['--nonsense'], 'unrecognized')):
+            (['--nonsense'], "unrecognized option '--nonsense'\nTry kdtarget --help.\n")):
         p = subprocess.run([PROGRAM] + args, capture_output=True, text=True, timeout=10)
         equal(p.returncode, 2)
         assert words in p.stderr, p.stderr
@@ -80,6 +80,20 @@ def tcp_takes_a_free_port():
         h = Host(socket.create_connection((host, int(port)), 10))
         equal(u32(h.stop(), 0x20), 0x80000003)
         h.close()
+
+
+def ipv6_addresses_have_brackets():
+    for given in '[::1]:0', '::1:0':
+        try:
+            socket.create_server(('::1', 0), family=socket.AF_INET6).close()
+        except OSError:
+            return  # a machine without IPv6
+        with Target('--wait', on=['--tcp', given]) as t:
+            host, port = t.name.rsplit(':', 1)
+            equal(host, '[::1]')
+            h = Host(socket.create_connection(('::1', int(port)), 10))
+            equal(u32(h.stop(), 0x20), 0x80000003)
+            h.close()
 
 
 class Tty:
@@ -305,7 +319,7 @@ def an_idle_target_sleeps():
 
 
 run([usage_errors_say_what_is_wrong, a_carrier_that_cannot_be_had,
-     a_socket_in_use_is_left_alone_and_a_stale_one_replaced, tcp_takes_a_free_port,
+     a_socket_in_use_is_left_alone_and_a_stale_one_replaced, tcp_takes_a_free_port, ipv6_addresses_have_brackets,
      a_pty_with_a_link, the_machine_goes_on_between_two_hosts, garbage_first,
      wrong_baud_is_never_a_packet, plain_text_has_no_packets, silent_says_nothing,
      dropped_acks_come_after_a_repeat, no_reply_to_one_api, questions_once,
