@@ -121,7 +121,7 @@ static int bad_word(const char *text, size_t n, char *error, size_t cap)
 
 int kcap_filter_add(struct kcap_filter *f, const char *text, char *error, size_t cap)
 {
-	while (*text) {
+	do {
 		size_t n = strcspn(text, ",");
 		const char *value;
 		const struct kcap_filter_word *w = find_word(text, n, &value);
@@ -139,7 +139,7 @@ int kcap_filter_add(struct kcap_filter *f, const char *text, char *error, size_t
 		f->terms[f->n++].value[len] = '\0';
 		text += n;
 		text += *text == ',';
-	}
+	} while (*text);
 	return KD_OK;
 }
 

@@ -56,6 +56,22 @@ static bool write_failed(struct run *r)
 	return false;
 }
 
+/* Opening the capture itself for writing would leave nothing to read of it. */
+static bool writes_what_it_reads(const struct kcap_options *o)
+{
+	struct stat in, out;
+
+	if (!o->write || !o->read || stat(o->write, &out) || !S_ISREG(out.st_mode))
+		return false;
+	if (strcmp(o->read, "-") ? stat(o->read, &in) : fstat(STDIN_FILENO, &in))
+		return false;
+	if (in.st_dev != out.st_dev || in.st_ino != out.st_ino)
+		return false;
+	fprintf(stderr, "kdcap: %s: that is the file that is read; give -w another name\n",
+	        o->write);
+	return true;
+}
+
 static bool open_output(struct run *r)
 {
 	uint8_t head[KDD_PCAPNG_HEAD];
@@ -319,8 +335,11 @@ static int finish(struct run *r)
 
 static int run(struct run *r)
 {
-	int code = open_capture(r), end;
+	int code, end;
 
+	if (writes_what_it_reads(r->o))
+		return KCAP_EXIT_USAGE;
+	code = open_capture(r);
 	if (code)
 		return code;
 	r->session = kcap_session_new(r->o->keys, r->o->nkeys);

@@ -218,6 +218,7 @@ def filters(lab):
           ["poke", "break-in"], "--only poke,break-in")
     got = decode(lab, path, "--key", KEY, "--only", "resend", "--only", "PING")
     equal([o["type"] for o in got], ["ping", "RESEND"], "--only twice")
+    equal(lab.run("kdcap", "-r", path, "--only", "").status, 2, "no kind at all")
     p = lab.run("kdcap", "-r", path, "--only", "pokes")
     equal(p.status, 2, "a bad word")
     matches("no such kind.*exception.*api=NAME", p.err, "its error")
@@ -506,6 +507,22 @@ def a_full_disk_is_told(lab):
     p = lab.run("kdcap", "-r", session_file(lab), "-q", "-w", "/dev/full")
     equal(p.status, 1, "exit status")
     matches("No space left", p.err, "stderr")
+
+
+@test
+def the_capture_is_not_overwritten(lab):
+    """-w with the file that -r reads, under whatever name: exit 2, and it is unharmed"""
+    path, other = session_file(lab), lab.path("other")
+    os.link(path, other)
+    with open(path, "rb") as f:
+        before = f.read()
+    for read, write in (path, path), (path, other), ("-", path):
+        with open(path, "rb") as f:
+            p = lab.run("kdcap", "-r", read, "-q", "-w", write, stdin=f)
+        equal((p.status, p.err), (2, "kdcap: %s: that is the file that is read; give -w another "
+                                  "name\n" % write), "%s to %s" % (read, write))
+        with open(path, "rb") as f:
+            check(f.read() == before, "it was changed")
 
 
 # ---- live ------------------------------------------------------------------------------
