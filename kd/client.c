@@ -349,7 +349,8 @@ void kd_client_free(struct kd_client *c)
 {
 	if (!c)
 		return;
-	struct event *events[] = { c->timer, c->sigint, c->sigterm, c->sighup };
+	struct event *events[] = { c->timer, c->sigint, c->sigterm, c->sighup,
+		                   c->sigquit };
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])
 			event_free(events[i]);
@@ -393,8 +394,9 @@ struct kd_client *kd_client_new(int fd, const struct kd_client_hooks *hooks, int
 	c->sigint = watch_signal(c, SIGINT);
 	c->sigterm = watch_signal(c, SIGTERM);
 	c->sighup = watch_signal(c, SIGHUP);
+	c->sigquit = watch_signal(c, SIGQUIT);
 	bufferevent_setcb(c->bev, on_read, NULL, on_event, c);
-	if (!c->timer || !c->sigint || !c->sigterm || !c->sighup ||
+	if (!c->timer || !c->sigint || !c->sigterm || !c->sighup || !c->sigquit ||
 	    bufferevent_enable(c->bev, EV_READ | EV_WRITE)) {
 		kd_client_free(c);
 		return NULL;

@@ -41,7 +41,7 @@ struct kd_client_hooks {
 struct kd_client {
 	struct event_base *base;
 	struct bufferevent *bev;
-	struct event *timer, *sigint, *sigterm, *sighup;
+	struct event *timer, *sigint, *sigterm, *sighup, *sigquit;
 	struct kd_client_hooks hooks;
 	struct kd_call *calls;
 	uint32_t next_id;

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <histedit.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,7 +23,7 @@ struct console {
 	struct kd *k;
 	EditLine *el;
 	History *history;
-	struct event *input;
+	struct event *input, *suspend, *resize;
 	bool readable;
 	bool busy;   /* the user wants a prompt though the target runs */
 	bool asking; /* for the target; else for a command */
@@ -254,12 +255,42 @@ static void watch(struct console *con)
 		kd_say(k, "The target has not stopped yet.\n");
 }
 
+/* Ctrl-Z: whoever has the terminal meanwhile gets it as it was. The signal
+ * itself stops kd, or does nothing where nobody could continue it. */
+static void on_suspend(evutil_socket_t sig, short what, void *ctx)
+{
+	(void)what;
+	struct console *con = ctx;
+	bool editing = con->k->show;
+	if (editing)
+		el_set(con->el, EL_PREP_TERM, 0);
+	event_del(con->suspend);
+	raise(sig);
+	event_add(con->suspend, NULL);
+	if (!editing)
+		return;
+	el_set(con->el, EL_PREP_TERM, 1);
+	show(con->k);
+}
+
+static void on_resize(evutil_socket_t sig, short what, void *ctx)
+{
+	(void)sig;
+	(void)what;
+	struct console *con = ctx;
+	el_resize(con->el);
+}
+
 static bool set_up(struct console *con)
 {
+	struct event_base *base = con->k->c->base;
 	con->el = el_init("kd", stdin, stdout, stderr);
 	con->history = history_init();
-	con->input = event_new(con->k->c->base, STDIN_FILENO, EV_READ, on_input, con);
-	if (!con->el || !con->history || !con->input)
+	con->input = event_new(base, STDIN_FILENO, EV_READ, on_input, con);
+	con->suspend = evsignal_new(base, SIGTSTP, on_suspend, con);
+	con->resize = evsignal_new(base, SIGWINCH, on_resize, con);
+	if (!con->el || !con->history || !con->input || !con->suspend || !con->resize ||
+	    event_add(con->suspend, NULL) || event_add(con->resize, NULL))
 		return false;
 	el_set(con->el, EL_CLIENTDATA, con);
 	el_set(con->el, EL_PROMPT, prompt_text);
@@ -301,8 +332,10 @@ void kd_console_run(struct kd *k)
 		kd_note_failure(k, KD_ERR_GONE);
 	}
 	save_history(&con);
-	if (con.input)
-		event_free(con.input);
+	struct event *events[] = { con.input, con.suspend, con.resize };
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
+		if (events[i])
+			event_free(events[i]);
 	if (con.history)
 		history_end(con.history);
 	if (con.el)

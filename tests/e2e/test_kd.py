@@ -8,6 +8,7 @@ import pty
 import select
 import signal
 import sys
+import termios
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
@@ -278,6 +279,57 @@ def closed_terminal(lab):
     c.fd = os.open("/dev/null", os.O_RDONLY)
     c.wait()
     runs_on(lab, target)
+
+
+class Terminal(Console):
+    """The same, but the terminal stays when kd is gone, and kd is a job of a shell: no session."""
+
+    def __init__(self, lab, target, *options):
+        self.text, self.at, self.status = "", 0, None
+        self.fd, self.tty = pty.openpty()
+        self.before = termios.tcgetattr(self.tty)
+        p = subprocess.Popen([PROGRAMS["kd"], "-k", target.trans, *options], stdin=self.tty,
+                             stdout=self.tty, stderr=self.tty, process_group=0,
+                             env=dict(lab.env, HOME=lab.dir, TERM="dumb"))
+        self.pid, p.returncode = p.pid, 0  # it is waited for here, not there
+        lab.closing(self)
+
+    def is_as_it_was(self):
+        return termios.tcgetattr(self.tty) == self.before
+
+    def close(self):
+        super().close()
+        os.close(self.tty)
+
+
+@cases([signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP], lambda s: s.name)
+def terminal_is_given_back(lab, sig):
+    """a signal at the prompt: the terminal is as it was, and the target runs on"""
+    target = lab.target("--print-every", "50")
+    c = Terminal(lab, target, "-b")
+    c.expect("^kd> ")
+    check(not c.is_as_it_was(), "there was no line editor")
+    os.killpg(c.pid, sig)
+    os.waitid(os.P_PID, c.pid, os.WEXITED | os.WNOWAIT)
+    check(c.is_as_it_was(), "the terminal was changed")
+    runs_on(lab, target)
+
+
+@test
+def suspended_prompt(lab):
+    """Ctrl-Z at the prompt gives the terminal back; afterwards the line is there again"""
+    c = Terminal(lab, lab.target(), "-b")
+    c.expect("^kd> ")
+    c.type(b"? 12")
+    c.expect("[?] 12")
+    os.killpg(c.pid, signal.SIGTSTP)
+    os.waitid(os.P_PID, c.pid, os.WSTOPPED)
+    check(c.is_as_it_was(), "the terminal was changed")
+    os.killpg(c.pid, signal.SIGCONT)
+    c.expect("kd> [?] 12")
+    c.type(b"34\r")
+    c.expect("= 00000000`00001234")
+    c.expect("^kd> ")
 
 
 @test
