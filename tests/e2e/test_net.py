@@ -79,7 +79,8 @@ def weak_key(lab):
 @test
 def through_server(lab):
     """a session through kdsrv: reads, breakpoints, one client a port, the key nowhere"""
-    target = NetTarget(lab)
+    # A server that comes to it late answers another poke.
+    target = NetTarget(lab, "--poke-every", "1000")
     server = lab.server("--log-level", "trace")
     c, d = lab.closing(Client(server, who="ann@lab7")), lab.closing(Client(server))
     c.attach(target)
