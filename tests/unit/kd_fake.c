@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WAIT_MS 5000
+#define WAIT_MS 20000
 
 static void note(struct fake *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
