@@ -308,7 +308,7 @@ def terminal_is_given_back(lab, sig):
     target = lab.target("--print-every", "50")
     c = Terminal(lab, target, "-b")
     c.expect("^kd> ")
-    check(not c.is_as_it_was(), "there was no line editor")
+    eventually(lambda: not c.is_as_it_was(), "the line editor begins")
     os.killpg(c.pid, sig)
     os.waitid(os.P_PID, c.pid, os.WEXITED | os.WNOWAIT)
     check(c.is_as_it_was(), "the terminal was changed")
