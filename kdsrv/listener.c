@@ -215,6 +215,30 @@ static int make_directory(const char *path, char *error, size_t cap)
 		snprintf(error, cap, "%s: not a directory of ours", dir);
 		return KD_ERR_DENIED;
 	}
+	if (st.st_mode & (S_IWGRP | S_IWOTH)) {
+		snprintf(error, cap, "%s: others can write there; chmod 700 it", dir);
+		return KD_ERR_DENIED;
+	}
+	return KD_OK;
+}
+
+/* For a name that exists. Only what a killed server left is taken away. */
+static int make_room(const struct sockaddr_un *sun, char *error, size_t cap)
+{
+	struct stat st;
+
+	if (!lstat(sun->sun_path, &st) && !S_ISSOCK(st.st_mode)) {
+		snprintf(error, cap, "%s: exists and is no socket; take another name",
+		         sun->sun_path);
+		return KD_ERR_INVALID;
+	}
+	if (unix_is_alive(sun)) {
+		snprintf(error, cap, "%s: in use: another kdsrv listens there", sun->sun_path);
+		return KD_ERR_BUSY;
+	}
+	kds_log(KDS_LOG_WARNING, "listen", "%s: left by a server that was killed; taken over",
+	        sun->sun_path);
+	unlink(sun->sun_path);
 	return KD_OK;
 }
 
@@ -239,15 +263,11 @@ static int open_unix(struct kds_listener *l, const struct kcs_server *where, cha
 	if (KD_FAULTY("bind", ENOMEM, bind(fd, (struct sockaddr *)(void *)&sun, sizeof(sun)))) {
 		if (errno != EADDRINUSE)
 			goto err_close;
-		if (unix_is_alive(&sun)) {
+		err = make_room(&sun, error, cap);
+		if (err) {
 			close(fd);
-			snprintf(error, cap, "%s: in use: another kdsrv listens there",
-			         where->path);
-			return KD_ERR_BUSY;
+			return err;
 		}
-		kds_log(KDS_LOG_WARNING, "listen",
-		        "%s: left by a server that was killed; taken over", where->path);
-		unlink(where->path);
 		if (bind(fd, (struct sockaddr *)(void *)&sun, sizeof(sun)))
 			goto err_close;
 	}

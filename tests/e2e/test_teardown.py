@@ -394,6 +394,25 @@ def caller_dies(lab):
 
 
 @test
+def no_socket_of_ours(lab):
+    """a file that has the socket's name is left alone; a directory of everybody is refused"""
+    where = os.path.join(lab.dir, "kdsrv")
+    os.mkdir(where, 0o700)
+    path = os.path.join(where, "lab")
+    with open(path, "w") as f:
+        f.write("mine")
+    p = lab.run("kdsrv", "-t", "npipe:pipe=lab")
+    equal((p.status, p.err), (1, "kdsrv: %s: exists and is no socket; take another name\n" % path),
+          "a plain file")
+    with open(path) as f:
+        equal(f.read(), "mine", "the file")
+    os.chmod(where, 0o777)
+    p = lab.run("kdsrv", "-t", "npipe:pipe=other")
+    equal((p.status, p.err), (1, "kdsrv: %s: others can write there; chmod 700 it\n" % where),
+          "everybody's directory")
+
+
+@test
 def killed_server(lab):
     """after SIGKILL the next start takes over the socket and says so"""
     first = lab.server(transports=["npipe:pipe=lab"])
