@@ -39,6 +39,9 @@ size_t emu_cable_pollfds(const struct emu_cable *c, struct pollfd fds[EMU_CABLE_
 /* Call when any of them was ready; it does not block. */
 void emu_cable_service(struct emu_cable *c);
 
+/* Removes what a front end that was killed left at path; what is no socket stays. */
+void emu_remove_socket(const char *path);
+
 bool emu_cable_deliver(struct emu *e, const uint8_t *data, size_t len);
 void emu_cable_pull(struct emu *e, bool pulled);
 

@@ -239,7 +239,7 @@ static bool open_control(struct program *p)
 		return false;
 	}
 	strcpy(sa.sun_path, p->control_path);
-	unlink(p->control_path);
+	emu_remove_socket(p->control_path);
 	p->control_listen = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	return p->control_listen >= 0 &&
 	       bind(p->control_listen, (const struct sockaddr *)&sa, sizeof(sa)) == 0 &&
@@ -447,7 +447,7 @@ static void close_ports(struct program *p)
 		pthread_mutex_unlock(&p->mock.lock);
 	}
 	if (p->control_path)
-		unlink(p->control_path);
+		emu_remove_socket(p->control_path);
 }
 
 static int exit_status(const struct program *p)

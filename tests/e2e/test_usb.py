@@ -502,6 +502,20 @@ def listed(lab):
     equal(len({d["node"] for d in usb}), 3, "nodes")
 
 
+@test
+def files_of_others_stay(lab):
+    """kdusb-mock: a plain file at the path of a socket is no socket of ours"""
+    path = lab.path("notes")
+    with open(path, "w") as f:
+        f.write("mine")
+    for option in "--cable", "--control":
+        p = lab.run("kdusb-mock", option, path, "--", "true")
+        check(p.status, "%s: it went on" % option)
+        matches("notes: Address already in use", p.err, option)
+        with open(path) as f:
+            equal(f.read(), "mine", option)
+
+
 if not has_driver("usb"):
     print("1..0 # SKIP built without the usb driver")
 else:
