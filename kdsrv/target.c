@@ -37,21 +37,23 @@ struct kds_target *kds_target_find(struct kds_server *s, const struct kcs_trans 
 
 /* Targets come first, for their ACKs. One that never stops talking would keep
  * clients waiting for ever, so now and then it queues with them. */
-static int fd_priority(const struct kds_target *t)
+static int target_priority(const struct kds_target *t)
 {
 	return t->rounds < ROUNDS ? KDS_PRIO_TARGET : KDS_PRIO_CLIENT;
 }
 
-static void fd_ready(evutil_socket_t fd, short what, void *arg)
+static void target_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct kds_target *t = arg;
 
 	(void)fd;
 	(void)what;
 	t->rounds = t->rounds < ROUNDS ? t->rounds + 1 : 0;
-	/* One that is ready, too, keeps its place in the queue. */
+	/* One that is ready, too, keeps its place in the queue. Where a round takes
+	 * long the timer is due after each, so it is no exception. */
 	for (size_t i = 0; i < t->fd_count; i++)
-		event_priority_set(t->fd_events[i], fd_priority(t));
+		event_priority_set(t->fd_events[i], target_priority(t));
+	event_priority_set(t->timer, target_priority(t));
 	pump(t);
 }
 
@@ -74,12 +76,12 @@ static bool same_fds(const struct kds_target *t, const struct pollfd *fds, size_
 
 static bool watch_fd(struct kds_target *t, const struct pollfd *fd, short what)
 {
-	struct event *ev =
-	    KD_FAULTY_ALLOC("target event", event_new(t->server->base, fd->fd, what, fd_ready, t));
+	struct event *ev = KD_FAULTY_ALLOC(
+	    "target event", event_new(t->server->base, fd->fd, what, target_ready, t));
 
 	if (!ev)
 		return false;
-	event_priority_set(ev, fd_priority(t));
+	event_priority_set(ev, target_priority(t));
 	if (KD_FAULTY("target event add", ENOSPC, event_add(ev, NULL))) {
 		event_free(ev);
 		return false;
@@ -374,13 +376,6 @@ static void pump(struct kds_target *t)
 		arm(t);
 }
 
-static void timer_fired(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd;
-	(void)what;
-	pump(arg);
-}
-
 void kds_target_kick(struct kds_target *t)
 {
 	if (t->pumping)
@@ -440,7 +435,7 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 		t->record_number = kds_recorder_number(t->server->config->recorder);
 	kcs_format_trans(trans, t->name, sizeof(t->name));
 	t->timer =
-	    KD_FAULTY_ALLOC("target timer", event_new(t->server->base, -1, 0, timer_fired, t));
+	    KD_FAULTY_ALLOC("target timer", event_new(t->server->base, -1, 0, target_ready, t));
 	if (!t->timer) {
 		kcs_wipe_trans(&t->trans);
 		free(t);

@@ -48,6 +48,7 @@ static const char usage[] =
     "  --wait                start PROGRAM when all devices are plugged in\n"
     "  --mode MODE           permissions of the device nodes, in octal\n"
     "  --user UID            run PROGRAM as that user\n"
+    "  --ioctl-us N          each ioctl on a device takes N microseconds longer\n"
     "  --udev                let PROGRAM believe that udevd runs\n"
     "Without --cable, the machine has no USB.\n";
 
@@ -134,6 +135,8 @@ static bool parse_option(struct program *p, int option, const char *value)
 	case 'w':
 		p->wait = true;
 		return true;
+	case 'l':
+		return parse_number(value, 10, &p->mock.ioctl_us);
 	case 'U':
 		mock_tells_udev = true;
 		return true;
@@ -152,6 +155,7 @@ static int parse_options(struct program *p, int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{ "id", required_argument, NULL, 'i' },
 		{ "mode", required_argument, NULL, 'm' },
+		{ "ioctl-us", required_argument, NULL, 'l' },
 		{ "no-zlp", no_argument, NULL, 'z' },
 		{ "serial", required_argument, NULL, 's' },
 		{ "unconfigured", no_argument, NULL, 'n' },

@@ -29,6 +29,7 @@ struct mock {
 	pthread_mutex_t lock;
 	unsigned last_address;
 	int node_mode;           /* -1: as umockdev makes it */
+	unsigned long ioctl_us;  /* that each ioctl takes longer */
 	struct mock_node *nodes; /* those of earlier plugs as well */
 };
 

@@ -312,6 +312,7 @@ static gboolean on_ioctl(UMockdevIoctlBase *base, UMockdevIoctlClient *client, g
 	if (request != USBDEVFS_DISCARDURB && request != USBDEVFS_REAPURBNDELAY && size)
 		arg = umockdev_ioctl_data_resolve(umockdev_ioctl_client_get_arg(client), 0, size,
 		                                  NULL);
+	g_usleep(mock_of(n)->ioctl_us);
 	pthread_mutex_lock(&mock_of(n)->lock);
 	if (arg || !size || request == USBDEVFS_DISCARDURB || request == USBDEVFS_REAPURBNDELAY)
 		error = do_ioctl(n, client, request, arg);

@@ -314,6 +314,19 @@ def nonsense(lab, kind):
     equal(d.call(PING).err, OK, "PING")
 
 
+@test
+def flood_on_a_slow_machine(lab):
+    """a flood that takes the server longer than it lasts does not keep clients waiting"""
+    machine = Machine(lab, (), options=["--ioctl-us", "2000"])
+    server = machine.server()
+    UsbTarget(lab, machine.cables[0], "--hostile", "repeats", "--print-every", "20")
+    c = lab.closing(Client(server))
+    equal(c.open("usb:targetname=lab1").err, OK, "OPEN")
+    c.wait_event(EV_LINK, 60, lambda b: b[0] == UP)
+    for _ in range(5):
+        equal(c.call(PING).err, OK, "PING")
+
+
 @cases((("usb:targetname=lab1,id=045e:0656", EEM.port, "no KD packets"),
         ("net:port=50000,key=%s,usb,id=3495:00e0" % KEY, (), "no Ethernet frames")),
        name=lambda v: v[0].split(",")[0])
