@@ -349,8 +349,7 @@ void kd_client_free(struct kd_client *c)
 {
 	if (!c)
 		return;
-	struct event *events[] = { c->timer, c->sigint, c->sigterm, c->sighup,
-		                   c->sigquit };
+	struct event *events[] = { c->timer, c->sigint, c->sigterm, c->sighup, c->sigquit };
 	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
 		if (events[i])
 			event_free(events[i]);
