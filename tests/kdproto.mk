@@ -28,16 +28,21 @@ kdproto_test_libs = libkdproto.a $(CMOCKA_LIBS)
 %C%_unit_test_captures_link_LDADD = $(kdproto_test_libs)
 %C%_unit_test_frame_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_frame_LDADD = $(kdproto_test_libs)
-%C%_unit_test_link_SOURCES = %D%/unit/test_link.c %D%/unit/link_test.h
+%C%_unit_test_link_SOURCES = %D%/unit/test_link.c %D%/unit/link_test.h \
+	%D%/unit/link_any_test.h
 %C%_unit_test_link_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_link_LDADD = $(kdproto_test_libs)
-%C%_unit_test_link_kdnet_target_SOURCES = %D%/unit/test_link_kdnet_target.c %D%/unit/link_kdnet_test.h
+%C%_unit_test_link_kdnet_target_SOURCES = %D%/unit/test_link_kdnet_target.c \
+	%D%/unit/link_kdnet_test.h \
+	%D%/unit/link_any_test.h
 %C%_unit_test_link_kdnet_target_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_link_kdnet_target_LDADD = $(kdproto_test_libs)
-%C%_unit_test_link_kdnet_SOURCES = %D%/unit/test_link_kdnet.c %D%/unit/link_kdnet_test.h
+%C%_unit_test_link_kdnet_SOURCES = %D%/unit/test_link_kdnet.c %D%/unit/link_kdnet_test.h \
+	%D%/unit/link_any_test.h
 %C%_unit_test_link_kdnet_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_link_kdnet_LDADD = $(kdproto_test_libs)
-%C%_unit_test_link_target_SOURCES = %D%/unit/test_link_target.c %D%/unit/link_test.h
+%C%_unit_test_link_target_SOURCES = %D%/unit/test_link_target.c %D%/unit/link_test.h \
+	%D%/unit/link_any_test.h
 %C%_unit_test_link_target_CFLAGS = $(kdproto_test_cflags)
 %C%_unit_test_link_target_LDADD = $(kdproto_test_libs)
 %C%_unit_test_manipulate_SOURCES = %D%/unit/test_manipulate.c %D%/unit/codec_test.h

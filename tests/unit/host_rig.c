@@ -289,6 +289,18 @@ void target_stops(struct rig *r, uint32_t code, bool first_chance, uint64_t pc)
 	target_send(r, KDP_STATE_CHANGE64, r->event, r->event_len);
 }
 
+void target_asks(struct rig *r, const char *text, uint32_t answer_max)
+{
+	struct kdp_debug_io d = { .api = KDP_GET_STRING,
+		                  .answer_max = answer_max,
+		                  .text = kdp_span(text, strlen(text)) };
+	uint8_t buf[64];
+	long n = kdp_debug_io_encode(buf, sizeof(buf), &d, false);
+
+	assert_true(n > 0);
+	target_send(r, KDP_DEBUG_IO, buf, (size_t)n);
+}
+
 void target_loads(struct rig *r, const char *name, uint64_t base)
 {
 	struct kdp_state_change sc = { .new_state = KDP_LOAD_SYMBOLS, .processors = 1 };

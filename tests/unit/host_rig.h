@@ -70,6 +70,8 @@ void target_boot(struct rig *r);
 void target_ids_known_to_nobody(struct rig *r);
 void target_send(struct rig *r, uint16_t type, const void *p, size_t n);
 void target_prints(struct rig *r, const char *text);
+/* A prompt, which takes an answer of so many bytes. */
+void target_asks(struct rig *r, const char *text, uint32_t answer_max);
 void target_loads(struct rig *r, const char *name, uint64_t base);
 void target_stops(struct rig *r, uint32_t code, bool first_chance, uint64_t pc);
 /* The current state change once more. */

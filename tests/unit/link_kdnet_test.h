@@ -4,24 +4,14 @@
 #ifndef TESTS_UNIT_LINK_KDNET_TEST_H
 #define TESTS_UNIT_LINK_KDNET_TEST_H
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
-
-#include <string.h>
-
-#include "kdproto/link.h"
+#include "link_any_test.h"
 
 #define REQ   KDP_STATE_MANIPULATE
 #define STOP  KDP_STATE_CHANGE64
 #define PRINT KDP_DEBUG_IO
 #define HOST0 0x80000000u
 
-static struct kdp_link l;
 static uint8_t packet[KDP_MAX_FRAME]; /* events point into it */
-static int64_t now;
 
 static inline void start(enum kdp_role role)
 {
@@ -40,23 +30,6 @@ static inline void feed(uint16_t type, uint32_t id, const char *text)
 	kdp_link_feed_packet(&l, kdp_span(packet, (size_t)n), now);
 }
 
-static inline void no_event(void)
-{
-	struct kdp_event ev;
-
-	if (kdp_link_next(&l, &ev, now))
-		fail_msg("unexpected event %d", (int)ev.kind);
-}
-
-static inline struct kdp_event event(enum kdp_event_kind kind)
-{
-	struct kdp_event ev;
-
-	assert_true(kdp_link_next(&l, &ev, now));
-	assert_int_equal(ev.kind, kind);
-	return ev;
-}
-
 static inline void delivers(uint16_t type, const char *text)
 {
 	struct kdp_event ev = event(KDP_EV_DATA);
@@ -66,11 +39,6 @@ static inline void delivers(uint16_t type, const char *text)
 	assert_int_equal(ev.payload.n, strlen(text));
 	assert_memory_equal(ev.payload.p, text, strlen(text));
 	no_event();
-}
-
-static inline void quiet(void)
-{
-	assert_int_equal(kdp_link_tx(&l, now).n, 0);
 }
 
 static inline void sends(uint16_t type, uint32_t id, const char *text)

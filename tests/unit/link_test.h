@@ -4,22 +4,11 @@
 #ifndef TESTS_UNIT_LINK_TEST_H
 #define TESTS_UNIT_LINK_TEST_H
 
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
-
-#include <string.h>
-
-#include "kdproto/link.h"
+#include "link_any_test.h"
 
 #define ID0   KDP_ID_FIRST
 #define ID1   (KDP_ID_FIRST + 1)
 #define SYNC0 (KDP_ID_FIRST | KDP_ID_SYNC)
-
-static struct kdp_link l;
-static int64_t now;
 
 static inline void start(enum kdp_role role, uint32_t resets)
 {
@@ -60,23 +49,6 @@ static inline void feed_bad(uint16_t type, uint32_t id, const char *text)
 	feed_bytes(wire, n);
 }
 
-static inline void no_event(void)
-{
-	struct kdp_event ev;
-
-	if (kdp_link_next(&l, &ev, now))
-		fail_msg("unexpected event %d", (int)ev.kind);
-}
-
-static inline struct kdp_event event(enum kdp_event_kind kind)
-{
-	struct kdp_event ev;
-
-	assert_true(kdp_link_next(&l, &ev, now));
-	assert_int_equal(ev.kind, kind);
-	return ev;
-}
-
 static inline void data_event(uint16_t type, bool sync, const char *text)
 {
 	struct kdp_event ev = event(KDP_EV_DATA);
@@ -85,12 +57,6 @@ static inline void data_event(uint16_t type, bool sync, const char *text)
 	assert_int_equal(ev.sync, sync);
 	assert_int_equal(ev.payload.n, strlen(text));
 	assert_memory_equal(ev.payload.p, text, strlen(text));
-}
-
-/* The link has nothing to transmit. */
-static inline void quiet(void)
-{
-	assert_int_equal(kdp_link_tx(&l, now).n, 0);
 }
 
 /* It transmits exactly this packet next. */

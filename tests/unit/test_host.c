@@ -434,15 +434,10 @@ static void break_repeats_once_a_second(void **state)
 static void prompt_is_answered(void **state)
 {
 	struct rig *r = rig_new(false);
-	struct kdp_debug_io d = { .api = KDP_GET_STRING,
-		                  .answer_max = 4,
-		                  .text = kdp_span("b?", 2) };
-	uint8_t buf[64];
-	long n = kdp_debug_io_encode(buf, sizeof(buf), &d, false);
 
 	(void)state;
 	assert_int_equal(kds_host_answer(&r->h, kdp_span("x", 1), r->now_ms), KD_ERR_STATE);
-	target_send(r, KDP_DEBUG_IO, buf, (size_t)n);
+	target_asks(r, "b?", 4);
 	advance(r, 10);
 	assert_int_equal(count(r, KDS_EV_PROMPT), 1);
 	assert_string_equal(r->last_print, "b?");

@@ -289,14 +289,9 @@ static void release_after_a_takeover_was_undone(void **state)
 static void release_answers_a_prompt(void **state)
 {
 	struct rig *r = rig_new(false);
-	struct kdp_debug_io d = { .api = KDP_GET_STRING,
-		                  .answer_max = 4,
-		                  .text = kdp_span("b?", 2) };
-	uint8_t buf[64];
-	long n = kdp_debug_io_encode(buf, sizeof(buf), &d, false);
 
 	(void)state;
-	target_send(r, KDP_DEBUG_IO, buf, (size_t)n);
+	target_asks(r, "b?", 4);
 	advance(r, 10);
 	strcpy(r->prompt_answer, "none");
 	kds_host_release(&r->h, false, 3000, r->now_ms);
