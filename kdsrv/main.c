@@ -45,6 +45,18 @@ static void notify_ready(void)
 	close(fd);
 }
 
+/* The loop no longer listens for them, and what they ask for is being done. */
+static void hold_signals(void)
+{
+	sigset_t ends;
+
+	sigemptyset(&ends);
+	sigaddset(&ends, SIGTERM);
+	sigaddset(&ends, SIGINT);
+	sigaddset(&ends, SIGHUP);
+	sigprocmask(SIG_BLOCK, &ends, NULL);
+}
+
 static int run(struct kds_options *o)
 {
 	struct kds_server s;
@@ -78,6 +90,7 @@ static int run(struct kds_options *o)
 	notify_ready();
 	rc = kds_server_run(&s) ? EXIT_FAILED : EXIT_OK;
 out:
+	hold_signals();
 	kds_server_free(&s);
 	kds_recorder_close(o->config.recorder);
 	for (unsigned i = 0; i < o->config.named_count; i++)

@@ -335,6 +335,16 @@ def end_by_signal(lab, sig):
 
 
 @test
+def signals_at_every_step(lab):
+    """signals that go on until the process is gone: exit 0 still"""
+    for _ in range(10):
+        server = lab.server()
+        while server.running():
+            server.signal(signal.SIGTERM)
+        equal(server.wait(), 0, "the exit status")
+
+
+@test
 def nohup(lab):
     """a server whose SIGHUP is ignored lives on"""
     server = lab.server(wrap=["nohup"])
