@@ -371,6 +371,12 @@ static void judge_latency(struct kdl_probe *p, const struct kdl_hist *h)
 	        most / 1000, h->max_us / 1000);
 }
 
+/* More may have come than was sent meanwhile: what was late from before. */
+static uint32_t lost(uint32_t sent, uint32_t came)
+{
+	return came < sent ? sent - came : 0;
+}
+
 /* False: the other end has gone, or the user wants an end. */
 static bool check_path(struct kdl_probe *p, int64_t duration_us)
 {
@@ -387,7 +393,7 @@ static bool check_path(struct kdl_probe *p, int64_t duration_us)
 	uint32_t all = b.asked - a.asked, arrived = b.arrived - a.arrived,
 	         heard = b.heard - a.heard;
 
-	judge_share(p, all - arrived, arrived - heard, all, "lost",
+	judge_share(p, lost(all, arrived), lost(arrived, heard), all, "lost",
 	            "a debugger bears it, slowly: look at cables, duplex settings, counters of the "
 	            "switch and the cards (ip -s link)");
 	kdl_begin(p->run, "order");
@@ -413,7 +419,8 @@ int kdl_net_probe(struct kdl_run *run, struct kdl_net *n)
 	if (reach(p)) {
 		if (check_path(p, kdl_left_us(run, DEFAULT_S) / 2)) {
 			kdl_probe_sizes(p);
-			kdl_probe_lock_step(p);
+			if (!kdl_stopped())
+				kdl_probe_lock_step(p);
 		} else if (!kdl_stopped()) {
 			kdl_advise(run, "look there: has it ended, has its cable come out?");
 			kdl_end(run, KDL_FAIL, "the other end does not answer any more");

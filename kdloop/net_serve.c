@@ -139,6 +139,12 @@ static void judge_client(struct serve *s, const struct client *c)
 		        st->asks);
 		return;
 	}
+	if (!st->heard) {
+		kdl_end(s->run, KDL_SKIP,
+		        "%s: %u ask%s came: too few to tell whether answers get back", text,
+		        st->asks, st->asks == 1 ? "" : "s");
+		return;
+	}
 	kdl_end(s->run, KDL_PASS, "%s: %u asks came (%u of them twice, %u late), it had %u answers",
 	        text, st->asks, st->again, st->late, st->heard);
 }

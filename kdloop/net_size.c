@@ -15,11 +15,13 @@ static size_t headers(const struct kdl_probe *p)
 }
 
 /* The longest ask (and answer, if both is set) that passes, up to high: what
- * reached the other end in the first place does. */
-static size_t longest(struct kdl_probe *p, size_t high, bool both)
+ * reached the other end in the first place does. *reported: someone said of one that
+ * it is too long. */
+static size_t longest(struct kdl_probe *p, size_t high, bool both, bool *reported)
 {
 	size_t low = KDL_KDNET_SMALL, middle = high;
 
+	*reported = false;
 	/* Mostly the first try is all. */
 	while (low < high && !kdl_stopped()) {
 		kdl_progress(p->run, -1, "datagrams %s: %zu to %zu bytes", both ? "back" : "there",
@@ -28,6 +30,7 @@ static size_t longest(struct kdl_probe *p, size_t high, bool both)
 			low = middle;
 		else
 			high = middle - 1;
+		*reported |= p->was_too_long;
 		middle = (low + high + 1) / 2;
 	}
 	return low;
@@ -54,10 +57,11 @@ void kdl_probe_sizes(struct kdl_probe *p)
 {
 	size_t most = kdl_address_is_v4(&p->peer) ? KDL_KDNET_MOST_V4 : KDL_KDNET_MOST_V6;
 
+	bool reported, unused;
+
 	kdl_begin(p->run, "size");
-	size_t there = longest(p, most, false);
-	bool reported = p->was_too_long;
-	size_t back = longest(p, there, true);
+	size_t there = longest(p, most, false, &reported);
+	size_t back = longest(p, there, true, &unused);
 	if (kdl_stopped())
 		return;
 	size_t least = back < there ? back : there;
@@ -97,8 +101,9 @@ void kdl_probe_lock_step(struct kdl_probe *p)
 		kdl_progress(p->run, (double)(now_us - began_us) / (double)(end_us - began_us),
 		             "lock-step: %u done", done);
 	}
-	double seconds = (double)(now_us - began_us) / 1e6;
-	double rate = (double)done / seconds;
+	if (!done && kdl_stopped())
+		return;
+	double rate = (double)done * 1e6 / (double)(now_us - began_us);
 
 	kdl_value(p->run, "exchanges", "1/s", rate);
 	kdl_value(p->run, "throughput", "bytes/s", rate * (double)len);
