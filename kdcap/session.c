@@ -168,18 +168,20 @@ static void control_body(struct kcap_session *s, struct kcap_link *l, struct kca
 	}
 }
 
-/* The link's own key first: with many keys the others cost time. */
+/* The link's own key first: with many keys the others cost time. One that is known from
+ * records in clear only has none. */
 static int open_control(struct kcap_session *s, struct kcap_link *l, struct kdn_datagram *d,
                         struct kdp_span in, unsigned *key)
 {
+	bool has_key = l && l->key < s->nkeys;
 	int err = KD_ERR_DENIED;
 
-	if (l) {
+	if (has_key) {
 		*key = l->key;
 		err = kdn_open(s->control[l->key], d, s->plain, sizeof(s->plain), in);
 	}
 	for (unsigned i = 0; err == KD_ERR_DENIED && i < s->nkeys; i++) {
-		if (l && i == l->key)
+		if (has_key && i == l->key)
 			continue;
 		*key = i;
 		err = kdn_open(s->control[i], d, s->plain, sizeof(s->plain), in);
@@ -415,6 +417,21 @@ static void datagram(struct kcap_session *s, struct kcap_event *e, struct kdp_sp
 		data_datagram(s, e, in);
 }
 
+/* Of what comes in clear: counters, without a key. False: out of memory. */
+static bool has_counters(struct kcap_session *s, struct kcap_link *l)
+{
+	static const uint8_t none[KDN_KEY_LEN];
+
+	if (l->nepochs)
+		return true;
+	l->epochs[0] = (struct kcap_epoch){ .crypto = kdn_crypto_new(none) };
+	if (l->epochs[0].crypto)
+		l->nepochs = 1;
+	else
+		s->error = KD_ERR_NOMEM;
+	return l->nepochs;
+}
+
 /* A body that was opened before it came to us. */
 static void clear_body(struct kcap_session *s, struct kcap_event *e, const struct kdt_record *c)
 {
@@ -430,17 +447,10 @@ static void clear_body(struct kcap_session *s, struct kcap_event *e, const struc
 	e->channel = c->content == KDT_RECORD_CONTROL ? KDN_CONTROL : KDN_DATA;
 	if (!l)
 		l = kcap_link_new(s, target, false);
-	if (!l || c->sender == KDT_RECORD_UNKNOWN) {
+	if (!l || c->sender == KDT_RECORD_UNKNOWN || !has_counters(s, l)) {
 		e->kind = KCAP_UNNAMED;
-		e->why = l ? "the record does not say who sent it" : "out of memory";
+		e->why = s->error ? "out of memory" : "the record does not say who sent it";
 		return;
-	}
-	if (!l->nepochs) {
-		static const uint8_t none[KDN_KEY_LEN];
-
-		/* Counters without a key. */
-		l->epochs[0] = (struct kcap_epoch){ .crypto = kdn_crypto_new(none) };
-		l->nepochs = 1;
 	}
 	l->used = e->frame;
 	e->link = l->number;

@@ -785,6 +785,42 @@ static void a_sealed_record_is_opened(void **state)
 	rig_stop(&r);
 }
 
+/* A file may hold both, and who reads it no key. */
+static void a_sealed_record_behind_a_clear_one_stays_sealed(void **state)
+{
+	static const uint8_t ping[12] = { 0 };
+	struct kdt_record c = { .content = KDT_RECORD_DATA, .bytes = kdp_span(ping, 12) };
+	struct kcap_session *reader = kcap_session_new(NULL, 0);
+	struct kcap_packet p = { .proto = KCAP_CLEAR };
+	uint8_t record[KDT_RECORD_MAX];
+	struct kcap_event e;
+	struct rig r;
+
+	(void)state;
+	rig_start(&r, NULL, 0);
+	c.src = r.target;
+	c.dst = r.host;
+	for (int i = 0; i < 3; i++) {
+		if (i == 1)
+			rig_poke(&r, false);
+		else if (i == 2)
+			rig_attach(&r, 1);
+		if (i > 0) {
+			c.content = KDT_RECORD_DATAGRAM;
+			c.bytes = kdp_span(r.wire, r.wire_len);
+		}
+		p.frame++;
+		p.payload = kdp_span(record, (size_t)kdt_record_encode(record, sizeof(record), &c));
+		assert_true(kcap_feed(reader, &p));
+		assert_true(kcap_next(reader, &e));
+		assert_int_equal(e.kind, i == 0 ? KCAP_PING : KCAP_SEALED);
+		if (i > 0)
+			assert_string_equal(e.why, "no key was given");
+	}
+	kcap_session_free(reader);
+	rig_stop(&r);
+}
+
 static void a_ping_may_carry_a_number(void **state)
 {
 	static const uint8_t ping[12] = { 9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 10 };
@@ -845,6 +881,7 @@ int main(void)
 		cmocka_unit_test(many_targets_do_not_grow_it),
 		cmocka_unit_test(a_session_survives_as_clear_records),
 		cmocka_unit_test(a_sealed_record_is_opened),
+		cmocka_unit_test(a_sealed_record_behind_a_clear_one_stays_sealed),
 		cmocka_unit_test(a_ping_may_carry_a_number),
 		cmocka_unit_test(a_field_of_each_kind_is_there),
 	};
