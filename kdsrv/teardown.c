@@ -40,7 +40,11 @@ static void all_released(struct kds_server *s)
 		kds_client_reply(s->end_client, s->end_id, KD_OK, s->end_text, kdp_span(NULL, 0));
 	TAILQ_FOREACH(c, &s->clients, entry)
 	kds_client_close_soon(c);
+	/* Letting go of devices may have taken longer than that: it counts from now, and
+	 * what can be sent is sent first. */
+	event_base_update_cache_time(s->base);
 	evtimer_add(s->end_timer, &tv);
+	event_priority_set(s->end_timer, KDS_PRIO_CLIENT);
 }
 
 void kds_server_add_last_words(struct kds_server *s, const char *target, const char *text)

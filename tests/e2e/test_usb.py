@@ -119,6 +119,19 @@ def end_server(lab, kind):
     check(target.running(), "the target")
 
 
+@test
+def end_server_slowly(lab):
+    """.endpsrv is answered although the device takes long to be let go of"""
+    machine = Machine(lab, (), options=["--ioctl-us", "50000"])
+    server = machine.server()
+    target = UsbTarget(lab, machine.cables[0])
+    plugged(machine)
+    c = lab.closing(Client(server))
+    equal(c.open(target, 0).err, OK, "OPEN")
+    c.ok(END_SERVER, timeout_s=30)
+    equal(server.wait(), 0, "kdsrv's exit status")
+
+
 # ---- a target that comes, goes and comes back --------------------------------
 
 @cases(BOTH)
