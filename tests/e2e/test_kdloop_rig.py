@@ -146,7 +146,7 @@ def summary(lab):
     """for humans the last lines are a verdict a link"""
     if not has_driver("udp"):
         raise Skip("built without the udp driver")
-    port = 20000 + os.getpid() % 20000
+    port = udp_port()
     p = lab.run("kdloop", "--rig", rig(lab, """[a]
 trans = net:port=%d
 mode = look
@@ -165,7 +165,7 @@ def interrupted(lab):
     """Ctrl-C ends the whole suite, and what was found until then is told"""
     if not has_driver("udp"):
         raise Skip("built without the udp driver")
-    port = 20000 + os.getpid() % 20000
+    port, last = udp_port(), udp_port()
     p = Proc(lab, "kdloop", [PROGRAMS["kdloop"], "--rig", rig(lab, """[a]
 trans = net:port=%d
 mode = look
@@ -175,7 +175,7 @@ mode = serve
 [c]
 trans = net:port=%d
 mode = look
-""" % (port, port + 1, port + 2))], expect=None)
+""" % (port, port + 1, last))], expect=None)
     p.wait_text("serving")
     p.signal(signal.SIGINT)
     equal(p.wait(), 130, "exit code")

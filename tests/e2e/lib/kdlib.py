@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -194,9 +195,23 @@ class Server(Proc):
         return "npipe:pipe=%s" % self.pipes[0]
 
 
-# Ports of this test program: those that run at the same time keep apart, for what one closes the
-# other must not open. Below the ephemeral ones.
-PORTS = range(20000 + os.getpid() % 240 * 50, 20050 + os.getpid() % 240 * 50)
+def _own_ports():
+    """Those that no other test program has: what one closes another must not open. Who has which
+    is told by names in the abstract namespace of Unix sockets: it is one for each network, as
+    ports are, and names go with who has them."""
+    for n in range(240):
+        first = 20000 + (os.getpid() + n) % 240 * 50  # below the ephemeral ones
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind("\0ports-of-a-kdsrv-test-%d" % first)
+        except OSError:
+            holder.close()
+            continue
+        return holder, range(first, first + 50)
+    raise Failure("all ports for tests are taken")
+
+
+_ports_holder, PORTS = _own_ports()
 _udp_ports = itertools.cycle(PORTS[::2])
 
 
