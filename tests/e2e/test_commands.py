@@ -199,7 +199,7 @@ def bug_check(lab):
 @test
 def prompt(lab):
     """a target that asks does not wait for ever: a script answers with nothing"""
-    server, target = lab.server(), lab.target("--prompt-once")
+    server, target = lab.server(), lab.target("--prompt-once", "--tries", "1000")
     kd = lab.kd(server, target, "vertarget; g; .sleep 200; .break; r")
     matches("what now", kd.out + kd.err, "the question")
 
@@ -207,7 +207,7 @@ def prompt(lab):
 @test
 def file_request(lab):
     """a target that asks for a file gets an answer and goes on"""
-    server, target = lab.server(), lab.target("--file-io-once")
+    server, target = lab.server(), lab.target("--file-io-once", "--tries", "1000")
     lab.kd(server, target, "vertarget; g; .sleep 200; .break; r")
 
 

@@ -369,7 +369,8 @@ def console(lab):
 @test
 def console_prompt(lab):
     """a question of the target is answered at the console"""
-    c = Console(lab, lab.target("--prompt-once"))
+    # Else it asks nobody when kd comes late.
+    c = Console(lab, lab.target("--prompt-once", "--tries", "1000"))
     c.expect(r"what now\? $")
     c.type(b"an answer\n")
     c.expect("the answer was: an answer")

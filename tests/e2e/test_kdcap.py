@@ -556,8 +556,8 @@ def any_interface(lab):
         raise Skip("only root may capture")
     a = lab.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     a.bind(("127.0.0.1", 0))
-    p = Proc(lab, "kdcap", [PROGRAMS["kdcap"], "-i", "any", "--json", "--key", KEY, "--only", "poke"],
-             expect=0)
+    p = Proc(lab, "kdcap", [PROGRAMS["kdcap"], "-i", "any", "-f", "udp port %d" %
+                            a.getsockname()[1], "--json", "--key", KEY, "--only", "poke"], expect=0)
     p.wait_text("capturing on any", stream="err")
     a.sendto(vectors()[0][2], a.getsockname())
     p.wait_text('"type":"poke"')
@@ -634,7 +634,7 @@ def record_and_replay(lab):
     target = Proc(lab, "kdtarget", [PROGRAMS["kdtarget"], "-k",
                                     "net:host=127.0.0.1,port=%d,key=1a.2b.3c.4d,bindport=%d"
                                     % (port, other), "--net-version", "4", "--file-io-once",
-                                    "--poke-every", "200"], expect=None)
+                                    "--poke-every", "200", "--tries", "1000"], expect=None)
     p = kd()
     equal(p.wait(40), 0, "kd's exit status (%s)" % p.err)
     first = shown(p)
