@@ -68,10 +68,11 @@ def look(lab):
     guest = guestlab.shared(lab, make)
     out = guest.ok("kdloop com:port=/dev/ttyS1")
     matches(r"free; nothing was sent", out, "a free port")
-    out = guest.ok("sleep 60 </dev/ttyS1 & p=$!; kdloop com:port=/dev/ttyS1; kill $p")
+    holder = "exec 3</dev/ttyS1; sleep 60 & p=$!; exec 3<&-; "  # has it before kdloop looks
+    out = guest.ok(holder + "kdloop com:port=/dev/ttyS1; kill $p")
     matches(r"WARN  port +busy, held by \S+ \(pid \d+\)", out, "one that locks nothing")
-    status, out = guest.sh("sleep 60 </dev/ttyS1 & p=$!; kdloop com:port=/dev/ttyS1 --mode plug; "
-                           "s=$?; kill $p; exit $s")
+    status, out = guest.sh(holder + "kdloop com:port=/dev/ttyS1 --mode plug; s=$?; kill $p; "
+                           "exit $s")
     equal(status, 3, "exit status of %s" % out)
 
 

@@ -92,7 +92,7 @@ def bad_above(lab):
 def wrong_baud(lab):
     """different speeds at the ends"""
     a, b = Peers(lab, a=(",baud=115200",), b=(",baud=57600",),
-                 both=("--json", "--wait", "2")).reports()
+                 both=("--json", "--wait", "5")).reports()
     for r in (a, b):
         r.says("peer", "FAIL", "all garbage: another baud", "same baud")
         equal(list(r.checks), ["peer"], "nothing else was tried")
@@ -118,7 +118,7 @@ def plug(lab):
 @test
 def one_way(lab):
     """a broken TX wire: one end hears, and is not heard"""
-    a, b = Peers(lab, "--one-way", both=("--json", "--wait", "2")).reports()
+    a, b = Peers(lab, "--one-way", both=("--json", "--wait", "5")).reports()
     a.says("peer", "FAIL", "nobody was heard")
     b.says("peer", "FAIL", "is heard, and does not hear this one", "TX here to RX there")
 

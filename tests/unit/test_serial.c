@@ -238,7 +238,7 @@ static void test_full(void **state)
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	kdd_close(d);
 	clock_gettime(CLOCK_MONOTONIC, &end);
-	assert_true(end.tv_sec - start.tv_sec <= 1);
+	assert_true(end.tv_sec - start.tv_sec < 10);
 	/* Nothing old is left for who comes next. */
 	d = open_at(PLAIN, 115200);
 	kdd_close(d);

@@ -60,16 +60,25 @@ def matches(pattern, text, what):
 
 # ---- processes ---------------------------------------------------------------
 
-def processor_s(pid):
-    """The seconds that a process ran, or could not because others did."""
+def _schedstat_s(pid, columns):
     total = 0
     try:
         for thread in os.listdir("/proc/%d/task" % pid):
             with open("/proc/%d/task/%s/schedstat" % (pid, thread)) as f:
-                total += sum(int(ns) for ns in f.read().split()[:2])
+                total += sum(int(ns) for ns in f.read().split()[columns])
     except OSError:  # not on this kernel, or it has just ended
         pass
     return total / 1e9
+
+
+def processor_s(pid):
+    """The seconds that a process ran, or could not because others did."""
+    return _schedstat_s(pid, slice(0, 2))
+
+
+def held_up_s(*procs):
+    """The seconds that these could not run because others did."""
+    return sum(_schedstat_s(p.pid, slice(1, 2)) for p in procs)
 
 
 PR_SET_PDEATHSIG = 1
