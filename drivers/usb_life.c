@@ -345,12 +345,19 @@ static bool usb_finish_job(struct kdd_usb_state *u, int64_t now_ms)
 		return false;
 	eventfd_read(u->event_fd, &count);
 	u->job = NULL;
-	if (u->phase == USB_ATTACHING)
+	switch (job->kind) {
+	case USB_JOB_ATTACH:
 		usb_attached(u, job, now_ms);
-	else if (u->phase == USB_CLEARING)
-		usb_cleared(u, job, now_ms);
-	else
+		break;
+	case USB_JOB_CLEAR:
+		/* It may have been rejected meanwhile. */
+		if (u->phase == USB_CLEARING)
+			usb_cleared(u, job, now_ms);
+		break;
+	case USB_JOB_DETACH:
 		usb_detached(u, now_ms);
+		break;
+	}
 	free(job);
 	return true;
 }

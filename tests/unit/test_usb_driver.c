@@ -637,14 +637,11 @@ static void closing_does_not_wait_for_the_device(void **state)
 	assert_int_equal(status_of(1, "writing"), 0);
 }
 
-/* Clearing the stall never returns, as with a device that does not answer. */
-static void closing_leaves_a_call_that_hangs(void **state)
+/* Clearing the stall does not return, as with a device that does not answer. */
+static void hang_in_a_stall(struct kdd *d)
 {
-	int fds = open_fds();
-	struct kdd *d = open_at(NULL);
 	int64_t until_ms = now_ms() + LONG_MS;
 
-	(void)state;
 	must_work(d, 1);
 	tell(1, "hang");
 	tell(1, "stall");
@@ -652,6 +649,16 @@ static void closing_leaves_a_call_that_hangs(void **state)
 		assert_true(now_ms() < until_ms);
 		turn(d);
 	}
+}
+
+static void closing_leaves_a_call_that_hangs(void **state)
+{
+	int fds = open_fds();
+	struct kdd *d = open_at(NULL);
+	int64_t until_ms = now_ms() + LONG_MS;
+
+	(void)state;
+	hang_in_a_stall(d);
 	int64_t before_ms = now_ms();
 	kdd_close(d);
 	assert_true(now_ms() - before_ms >= 900);
@@ -769,6 +776,27 @@ static void the_wrong_one_is_rejected(void **state)
 	/* Both are passed over, until one is plugged in anew. */
 	unplug(1);
 	plug(1);
+	must_work(d, 1);
+	kdd_close(d);
+}
+
+/* The device says its name, and it is the wrong one, just before it stalls. */
+static void one_may_be_rejected_while_its_stall_is_cleared(void **state)
+{
+	int fds = open_fds();
+	struct kdd *d = open_at(NULL);
+
+	(void)state;
+	hang_in_a_stall(d);
+	plug(2);
+	fds++; /* its cable */
+	d->ops->reject(d);
+	tell(1, "go");
+	must_work(d, 2);
+	assert_non_null(strstr(d->error, "another target"));
+	kdd_close(d);
+	assert_int_equal(open_fds(), fds);
+	d = open_at("2-1");
 	must_work(d, 1);
 	kdd_close(d);
 }
@@ -1072,6 +1100,7 @@ static int run_plugs(void)
 		PLUGGED(two_by_path),
 		PLUGGED(one_that_another_target_has_is_left_alone),
 		PLUGGED(the_wrong_one_is_rejected),
+		PLUGGED(one_may_be_rejected_while_its_stall_is_cleared),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
