@@ -271,12 +271,14 @@ static void test_pokes_never_stop(void **state)
 		int64_t before = now;
 		struct packet d = poke_of(&target);
 
-		assert_int_equal(now - before, KDN_POKE_MS);
+		assert_int_equal(now - before, 3000);
 		takes(&host, &d);
 		assert_true(kdn_authentic(&host));
 		/* Hundreds of later pokes get no answer. */
 		quiet(&host);
 		says(&host, KDN_NEWS_NONE);
+		/* A copy of one is no sign of life, and its sender is nobody. */
+		ignores(&host, &d);
 	}
 	both_ways();
 }
@@ -300,6 +302,35 @@ static void test_ping_again(void **state)
 	kdn_tick(&target, now);
 	must_own(&target, 374);
 	quiet(&target);
+}
+
+/* So it is after each answer. */
+static void test_ping_again_in_a_new_session(void **state)
+{
+	struct kdn other;
+
+	(void)state;
+	connect_both();
+	init_host(&other, false);
+	connect_to(&other, &target, &host_b);
+	now = kdn_deadline(&target);
+	kdn_tick(&target, now);
+	must_own(&target, 54);
+	must_own(&target, 374);
+	kdn_free(&other);
+}
+
+/* It is known by its length: some targets put a number of ours into it. */
+static void test_ping_with_other_fields(void **state)
+{
+	struct packet d;
+
+	(void)state;
+	connect_both();
+	d = body(&target, "pingPINGping");
+	takes(&host, &d);
+	assert_true(kdn_authentic(&host));
+	assert_int_equal(host.stats.pings, 2);
 }
 
 /* The first packet may overtake the ping. */
@@ -417,6 +448,49 @@ static void test_numbers_start_over(void **state)
 	both_ways();
 }
 
+static void test_numbers_start_over_before_a_session(void **state)
+{
+	struct packet poke = { .n = 0 }, d;
+
+	(void)state;
+	for (int i = 0; i < 5; i++)
+		poke = poke_of(&target);
+	response_to(&host, &poke);
+	target.poke_seq = 0;
+	poke = poke_of(&target);
+	ignores(&host, &poke);
+	now += KDN_SILENT_MS;
+	poke = poke_of(&target);
+	d = response_to(&host, &poke);
+	d = accept_response(&target, &d, &host_a);
+	takes(&host, &d);
+	both_ways();
+}
+
+/* And a target that has lost its session besides is answered without delay. */
+static void test_numbers_and_session_start_over(void **state)
+{
+	static const struct kdn_address nobody = { .ip = { [10] = 0xFF, [11] = 0xFF } };
+	struct packet d;
+
+	(void)state;
+	for (int i = 0; i < 10; i++)
+		poke_of(&target);
+	connect_both();
+	target.poke_seq = 0;
+	target.has_accepted = false;
+	kdn_set_current_host(&target, &nobody);
+	now += KDN_SILENT_MS;
+	d = poke_of(&target);
+	takes(&host, &d);
+	quiet(&host);
+	d = poke_of(&target);
+	d = response_to(&host, &d);
+	d = accept_response(&target, &d, &host_a);
+	takes(&host, &d);
+	both_ways();
+}
+
 /* Before the first poke of the session has come: the ping has named us. */
 static void test_taken_over_at_once(void **state)
 {
@@ -517,6 +591,48 @@ static void test_taken_over(void **state)
 	kdn_free(&other);
 }
 
+/* Each time is told. */
+static void test_taken_over_and_back(void **state)
+{
+	struct packet d;
+
+	(void)state;
+	connect_both();
+	for (int i = 0; i < 2; i++) {
+		d = poke_of(&target);
+		takes(&host, &d);
+		says(&host, KDN_NEWS_NONE);
+		kdn_set_current_host(&target, &host_b);
+		d = poke_of(&target);
+		takes(&host, &d);
+		says(&host, KDN_NEWS_TAKEN_OVER);
+		kdn_set_current_host(&target, &host_a);
+	}
+	quiet(&host);
+}
+
+/* Our address is what the target says in each session anew; here the first poke
+ * says it, as the ping is lost. */
+static void test_host_has_moved(void **state)
+{
+	struct packet d;
+
+	(void)state;
+	connect_both();
+	d = poke_of(&target);
+	takes(&host, &d);
+	assert_int_equal(kdn_restart(&target, now), KD_OK);
+	d = poke_of(&target);
+	d = response_to(&host, &d);
+	accept_response(&target, &d, &host_b);
+	d = body(&target, "print");
+	gets(&host, &d, "print");
+	says(&host, KDN_NEWS_RESTARTED);
+	d = poke_of(&target);
+	takes(&host, &d);
+	says(&host, KDN_NEWS_NONE);
+}
+
 /* Both debuggers are named by target= and by the target; the later one wins and
  * each knows where it stands. */
 static void test_takeover_by_host_poke(void **state)
@@ -562,6 +678,27 @@ static void test_restarted(void **state)
 	says(&host, KDN_NEWS_NONE);
 	both_ways();
 	assert_int_equal(host.tx_seq, 1);
+}
+
+/* What somebody recorded of a session under an older key does not bring that
+ * key back. */
+static void test_replayed_session(void **state)
+{
+	static const uint8_t zero[KDN_KEY_LEN];
+	uint8_t key[KDN_KEY_LEN];
+	struct packet old;
+
+	(void)state;
+	connect_both();
+	old = body(&target, "old");
+	assert_int_equal(kdn_restart(&target, now), KD_OK);
+	connect_to(&host, &target, &host_a);
+	says(&host, KDN_NEWS_RESTARTED);
+	ignores(&host, &old);
+	says(&host, KDN_NEWS_NONE);
+	both_ways();
+	kdn_crypto_get_data_key(host.next, key);
+	assert_memory_equal(key, zero, KDN_KEY_LEN);
 }
 
 /* Who recorded pokes of an earlier boot gets answers, and changes nothing. */
@@ -649,12 +786,81 @@ static void test_keys_disagree(void **state)
 	}
 	assert_int_equal(host.stats.rx_denied, 3);
 	d = poke_of(&target);
+	response_to(&host, &d);
+	/* That one is lost. More of the same, and there is another. */
+	d = poke_of(&target);
+	takes(&host, &d);
+	quiet(&host);
+	for (int i = 0; i < 3; i++) {
+		d = body(&target, "print");
+		ignores(&host, &d);
+	}
+	d = poke_of(&target);
 	d = response_to(&host, &d);
 	d = accept_response(&target, &d, &host_a);
 	takes(&host, &d);
 	says(&host, KDN_NEWS_REKEYED);
 	both_ways();
 	kdn_free(&other);
+}
+
+/* Datagrams that nobody's key opens, and a poke behind them. */
+static void doubts(unsigned count, enum kdn_channel channel)
+{
+	struct packet d = { .n = 54, .p = "MDBG\x05" };
+
+	d.p[5] = (uint8_t)channel;
+	for (unsigned i = 0; i < count; i++) {
+		d.p[20] = (uint8_t)i;
+		ignores(&host, &d);
+	}
+	d = poke_of(&target);
+	takes(&host, &d);
+	quiet(&host);
+}
+
+/* Anybody can send what does not authenticate: a session is renewed only when
+ * nothing else comes. */
+static void test_doubts_about_a_session(void **state)
+{
+	struct packet d;
+
+	(void)state;
+	connect_both();
+	now += KDN_POKE_MS;
+	doubts(2, KDN_DATA);
+	d = body(&target, "it works");
+	gets(&host, &d, "it works");
+	now += KDN_POKE_MS;
+	doubts(2, KDN_DATA);
+	doubts(5, KDN_CONTROL);
+	now += 1000;
+	d = body(&target, "it works");
+	gets(&host, &d, "it works");
+	doubts(5, KDN_DATA);
+	both_ways();
+}
+
+static void test_short_pokes_in_a_session(void **state)
+{
+	uint8_t text[KDN_POKE_MIN] = { 1, 1 };
+	struct kdn_datagram d = { .version = 5,
+		                  .channel = KDN_CONTROL,
+		                  .seq = 1000,
+		                  .body = kdp_span(text, sizeof(text)) };
+	struct packet w;
+
+	(void)state;
+	connect_both();
+	memcpy(text + 2, target.nonce, KDN_NONCE_LEN);
+	for (; d.seq < 1030; d.seq += 3) {
+		w.n = (size_t)kdn_seal(target.now, w.p, sizeof(w.p), &d);
+		takes(&host, &w);
+		assert_true(kdn_authentic(&host));
+		/* They name nobody, which does not mean that nobody is there. */
+		quiet(&host);
+	}
+	both_ways();
 }
 
 static void test_short_pokes(void **state)
@@ -707,7 +913,7 @@ static void test_host_pokes(void **state)
 	kdn_free(&host);
 	init_host(&host, true);
 	for (int i = 0; i < 5; i++) {
-		assert_int_equal(kdn_deadline(&host), 1000 + i * KDN_HOST_POKE_MS);
+		assert_int_equal(kdn_deadline(&host), 1000 + i * 500);
 		now = kdn_deadline(&host);
 		kdn_tick(&host, now);
 		d = must_own(&host, 38);
@@ -735,6 +941,7 @@ static void test_host_pokes(void **state)
 	assert_int_equal(kdn_deadline(&host), now);
 	kdn_tick(&host, now);
 	must_own(&host, 38);
+	assert_int_equal(kdn_deadline(&host), now + KDN_HOST_POKE_MS);
 	d = body(&target, "I am well");
 	gets(&host, &d, "I am well");
 	assert_int_equal(kdn_deadline(&host), now + KDN_MISSED_MS);
@@ -745,6 +952,26 @@ static void test_host_pokes(void **state)
 	kdn_tick(&host, now);
 	says(&host, KDN_NEWS_SILENT);
 	must_own(&host, 38);
+}
+
+/* The ping comes when another poke is due and not sent yet. */
+static void test_host_poke_that_is_not_needed(void **state)
+{
+	struct packet d;
+
+	(void)state;
+	kdn_free(&host);
+	init_host(&host, true);
+	kdn_tick(&host, now);
+	d = must_own(&host, 38);
+	takes(&target, &d);
+	d = must_own(&target, 374);
+	d = response_to(&host, &d);
+	d = accept_response(&target, &d, &host_a);
+	now = kdn_deadline(&host);
+	kdn_tick(&host, now);
+	takes(&host, &d);
+	quiet(&host);
 }
 
 /* One that knows no host and is asked for a poke. */
@@ -851,6 +1078,67 @@ static void test_target_takes_answers_to_two_pokes(void **state)
 	assert_int_equal(target.stats.responses, 2);
 }
 
+/* One that knows no host is silent until it is asked; with a session it pokes like
+ * any other. */
+static void test_target_without_a_host(void **state)
+{
+	struct kdn_config c = { .role = KDP_TARGET, .version = 5, .target = target_a };
+	struct packet d;
+
+	(void)state;
+	memset(c.key, 0x5A, sizeof(c.key));
+	kdn_free(&target);
+	assert_int_equal(kdn_init(&target, &c, now), KD_OK);
+	kdn_free(&host);
+	init_host(&host, true);
+	for (int i = 0; i < 3; i++) {
+		kdn_tick(&target, now);
+		quiet(&target);
+		now = kdn_deadline(&target);
+	}
+	kdn_tick(&host, now);
+	d = must_own(&host, 38);
+	takes(&target, &d);
+	d = must_own(&target, 374);
+	d = response_to(&host, &d);
+	d = accept_response(&target, &d, &host_a);
+	takes(&host, &d);
+	both_ways();
+	for (int i = 0; i < 3; i++) {
+		d = poke_of(&target);
+		takes(&host, &d);
+		assert_true(kdn_authentic(&host));
+	}
+}
+
+/* What its host says of itself is in its pokes, for as long as it runs. */
+static void test_target_keeps_host_info(void **state)
+{
+	struct packet poke = poke_of(&target), w = response_to(&host, &poke);
+	uint8_t plain[KDN_MAX_DATAGRAM], copy[KDN_RESPONSE_LEN], info[256];
+	struct kdn_datagram d;
+
+	(void)state;
+	assert_int_equal(kdn_open(host.now, &d, plain, sizeof(plain), kdp_span(w.p, w.n)), KD_OK);
+	memcpy(copy, d.body.p, sizeof(copy));
+	for (size_t i = 0; i < sizeof(info); i++)
+		info[i] = (uint8_t)(i + 1);
+	memcpy(copy + sizeof(copy) - sizeof(info), info, sizeof(info));
+	d.body = kdp_span(copy, sizeof(copy));
+	w.n = (size_t)kdn_seal(host.now, w.p, sizeof(w.p), &d);
+	accept_response(&target, &w, &host_a);
+	poke = poke_of(&target);
+	assert_int_equal(kdn_open(host.now, &d, plain, sizeof(plain), kdp_span(poke.p, poke.n)),
+	                 KD_OK);
+	assert_memory_equal(d.body.p + 88, info, sizeof(info));
+	kdn_restart(&target, now);
+	memset(info, 0, sizeof(info));
+	poke = poke_of(&target);
+	assert_int_equal(kdn_open(host.now, &d, plain, sizeof(plain), kdp_span(poke.p, poke.n)),
+	                 KD_OK);
+	assert_memory_equal(d.body.p + 88, info, sizeof(info));
+}
+
 static void test_target_refuses_other_boots(void **state)
 {
 	struct packet poke = poke_of(&target), response = response_to(&host, &poke);
@@ -905,6 +1193,7 @@ static void test_replay_and_reorder(void **state)
 	ignores(&host, &d[2]);
 	gets(&host, &d[3], "odd");
 	assert_int_equal(host.stats.rx_replayed, 4);
+	assert_int_equal(host.stats.rx_lost, 1);
 	/* And the other way. */
 	d[0] = body(&host, "one");
 	d[1] = body(&host, "two");
@@ -1062,28 +1351,40 @@ int main(void)
 		SESSION_TEST(test_what_targets_say),
 		SESSION_TEST(test_pokes_never_stop),
 		SESSION_TEST(test_ping_again),
+		SESSION_TEST(test_ping_again_in_a_new_session),
+		SESSION_TEST(test_ping_with_other_fields),
 		SESSION_TEST(test_data_instead_of_ping),
 		SESSION_TEST(test_lost_response),
 		SESSION_TEST(test_current_host_zero),
 		SESSION_TEST(test_duplicate_poke),
 		SESSION_TEST(test_reordered_pokes),
 		SESSION_TEST(test_numbers_start_over),
+		SESSION_TEST(test_numbers_start_over_before_a_session),
+		SESSION_TEST(test_numbers_and_session_start_over),
 		SESSION_TEST(test_taken_over),
+		SESSION_TEST(test_taken_over_and_back),
+		SESSION_TEST(test_host_has_moved),
 		SESSION_TEST(test_taken_over_at_once),
 		SESSION_TEST(test_poke_older_than_the_session),
 		SESSION_TEST(test_no_fight_over_another_boot),
 		SESSION_TEST(test_takeover_by_host_poke),
 		SESSION_TEST(test_restarted),
+		SESSION_TEST(test_replayed_session),
 		SESSION_TEST(test_replayed_pokes),
 		SESSION_TEST(test_silent_and_heard),
 		SESSION_TEST(test_keys_disagree),
+		SESSION_TEST(test_doubts_about_a_session),
 		SESSION_TEST(test_short_pokes),
+		SESSION_TEST(test_short_pokes_in_a_session),
 		SESSION_TEST(test_unknown_versions),
 		SESSION_TEST(test_host_pokes),
+		SESSION_TEST(test_host_poke_that_is_not_needed),
 		SESSION_TEST(test_announced_restart),
 		SESSION_TEST(test_announced_restart_does_not_happen),
 		SESSION_TEST(test_announced_restart_of_a_caller),
 		SESSION_TEST(test_target_takes_answers_to_two_pokes),
+		SESSION_TEST(test_target_without_a_host),
+		SESSION_TEST(test_target_keeps_host_info),
 		SESSION_TEST(test_target_refuses_other_boots),
 		SESSION_TEST(test_target_refuses_bad_responses),
 		SESSION_TEST(test_replay_and_reorder),
