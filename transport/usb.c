@@ -196,7 +196,7 @@ static void keep(struct kdu *u, struct kdp_span in)
 {
 	u->stats.rx_early++;
 	if (in.n > sizeof(u->early) - u->early_len) {
-		u->early_len = 0;
+		drop_early(u);
 		u->stats.early_lost++;
 	}
 	if (begins_as_packet(in))

@@ -438,6 +438,31 @@ static void test_early_packets_in_halves(void **state)
 	assert_int_equal(usb.stats.rx_foreign, 3);
 }
 
+/* The beginning of a packet fills what is left; there is no room for its rest. */
+static void test_early_rest_without_room(void **state)
+{
+	uint8_t p[KDP_MAX_FRAME];
+	size_t n = packet(p, SYNC_ID, 9, KDP_MAX_PAYLOAD);
+
+	(void)state;
+	start(KDP_HOST, "rig");
+	for (unsigned i = 0; i < 4; i++)
+		feed_packet(SYNC_ID, 1, 4000);
+	feed_packet(SYNC_ID, 2, sizeof(usb.early) - 4 * (KDP_HEADER_LEN + 4000) - 32);
+	feed(p, KDP_HEADER_LEN);
+	assert_int_equal(usb.early_len, sizeof(usb.early));
+	for (unsigned i = 0; i < 2; i++) {
+		feed(p + KDP_HEADER_LEN, n - KDP_HEADER_LEN);
+		assert_true(usb.early_last <= usb.early_len);
+	}
+	assert_int_equal(usb.stats.early_lost, 1);
+	assert_int_equal(usb.stats.rx_foreign, 1);
+	feed_packet(SYNC_ID, 3, 30);
+	answer("rig");
+	assert_int_equal(seen_count, 2);
+	saw_data(1, 3);
+}
+
 static void test_one_transfer_of_the_longest(void **state)
 {
 	static uint8_t p[KDU_MAX_TRANSFER];
@@ -974,6 +999,7 @@ int main(void)
 		cmocka_unit_test(test_early_flood_keeps_the_latest),
 		cmocka_unit_test(test_early_junk_is_not_kept),
 		cmocka_unit_test(test_early_packets_in_halves),
+		cmocka_unit_test(test_early_rest_without_room),
 		cmocka_unit_test(test_one_transfer_of_the_longest),
 		cmocka_unit_test(test_no_name),
 		cmocka_unit_test(test_late_name),
