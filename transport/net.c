@@ -110,6 +110,9 @@ static const char *net_diagnose(const struct kdt *t)
 		return "KDNET datagrams arrive but do not authenticate: the key is not the "
 		       "target's "
 		       "(compare with bcdedit /dbgsettings)";
+	if (!st->pokes && st->rx_reflected)
+		return "only datagrams of debuggers arrive on the port, ours or another's: "
+		       "is target= this machine?";
 	if (!st->pokes)
 		return "datagrams arrive on the port, but none is KDNET";
 	if (!kdn_ready(t->net))
