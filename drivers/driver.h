@@ -72,11 +72,12 @@ enum kdd_status {
 
 struct kdd {
 	const struct kdd_ops *ops;
-	char error[256]; /* what went wrong, for a human: what happened,
-	                  * to what, what to do. No full stop at its
-	                  * end, no program name in front. */
-	char note[256];  /* set by a successful open when a log should
-	                  * know: a stale lock taken over. Else empty. */
+	char error[256];   /* what went wrong, for a human: what happened,
+	                    * to what, what to do. No full stop at its
+	                    * end, no program name in front. */
+	char note[256];    /* set by a successful open when a log should
+	                    * know: a stale lock taken over. Else empty. */
+	char warning[256]; /* the same when users should: bytes may get lost */
 };
 
 /* Every member is mandatory, except for a driver that the build left out:

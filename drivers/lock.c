@@ -21,6 +21,8 @@
 
 /* How often to start over when others make and remove the same lock file. */
 #define MAX_TRIES 10
+/* What loops in the list of parents, as it changes while it is read, ends. */
+#define MAX_ANCESTORS 100
 
 /* What stands in the way of a lock. */
 enum obstacle {
@@ -86,9 +88,38 @@ static bool process_has_open(pid_t pid, const struct open_file *what, int own_fd
 	return found;
 }
 
+/* 0 when it cannot be told. */
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], text[512];
+	long parent = 0;
+
+	snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+	int fd = KD_FAULTY("open stat", EMFILE, open(path, O_RDONLY | O_CLOEXEC));
+	if (fd < 0)
+		return 0;
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	/* The name, which may contain anything, stands in parentheses. */
+	const char *name_end = strrchr(text, ')');
+	if (!name_end || sscanf(name_end + 1, " %*c %ld", &parent) != 1)
+		return 0;
+	return (pid_t)parent;
+}
+
+static bool is_ancestor(pid_t pid)
+{
+	pid_t p = getppid();
+
+	for (int i = 0; p > 0 && p != pid && i < MAX_ANCESTORS; i++)
+		p = parent_of(p);
+	return p == pid;
+}
+
 static bool find_holder(struct kdd_holder *out, const struct open_file *what, int own_fd)
 {
-	pid_t pid = 0;
+	pid_t pid = 0, ancestor = 0;
 	DIR *dir = KD_FAULTY_ALLOC("opendir proc", opendir("/proc"));
 
 	if (!dir)
@@ -96,10 +127,17 @@ static bool find_holder(struct kdd_holder *out, const struct open_file *what, in
 	for (struct dirent *e; pid == 0 && (e = readdir(dir));) {
 		pid_t other = (pid_t)atol(e->d_name);
 
-		if (other > 0 && other != getpid() && process_has_open(other, what, -1))
+		if (other <= 0 || other == getpid() || !process_has_open(other, what, -1))
+			continue;
+		if (is_ancestor(other))
+			ancestor = other;
+		else
 			pid = other;
 	}
 	closedir(dir);
+	out->is_ancestor = pid == 0 && ancestor != 0;
+	if (pid == 0)
+		pid = ancestor;
 	if (pid == 0 && process_has_open(getpid(), what, own_fd))
 		pid = getpid();
 	if (pid == 0)

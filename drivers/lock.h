@@ -16,8 +16,9 @@
 #define KDD_LOCK_PATH_CAP 512 /* of a lock file's name, with its NUL */
 
 struct kdd_holder {
-	pid_t pid;     /* 0: unknown */
-	char name[64]; /* of the program; "" when unknown */
+	pid_t pid;        /* 0: unknown */
+	char name[64];    /* of the program; "" when unknown */
+	bool is_ancestor; /* it started us, or who did */
 };
 
 struct kdd_lock {
@@ -44,8 +45,10 @@ void kdd_lock_release(struct kdd_lock *lock);
 bool kdd_lock_look(struct kdd_holder *out, const char *dir, const char *device);
 
 /* Some process that has the character device rdev open, by looking through
- * /proc. own_fd (or -1) is the caller's own use of it, and does not count.
- * False when there is none, or none that we may look into. */
+ * /proc: a stranger if there is one, else an ancestor of ours, else we. own_fd
+ * (or -1) is the caller's own use of it, and does not count. False when there is
+ * none, or none that we may look into. Costs milliseconds: two system calls for
+ * each process and one for each descriptor. */
 bool kdd_holder_find(struct kdd_holder *out, dev_t rdev, int own_fd);
 
 /* The same for a socket, by its inode as /proc/net has it. */

@@ -128,6 +128,27 @@ static int serial_save(struct serial *s, int fd)
 	return KD_OK;
 }
 
+/* Programs that have the port open and lock nothing would get some of the target's
+ * bytes. Not refused: ourselves, as a descriptor may have been handed to us, and
+ * flock tells if it is another use of ours; and who started us, as a shell may
+ * keep a port open for what it starts, and need not read. */
+static int serial_find_user(struct serial *s)
+{
+	struct kdd_holder who;
+	struct stat st;
+
+	if (KD_FAULTY("stat user", EIO, stat(s->device, &st)) < 0 ||
+	    !kdd_holder_find(&who, st.st_rdev, -1) || who.pid == getpid())
+		return KD_OK;
+	if (!who.is_ancestor)
+		return kdd_fail_held_by(&s->base, &who, s->self);
+	snprintf(s->base.warning, sizeof(s->base.warning),
+	         "%s (pid %ld), from which this program was started, has %.64s open, too; if it "
+	         "reads, bytes of the target are lost",
+	         who.name[0] ? who.name : "a process", (long)who.pid, s->device);
+	return KD_OK;
+}
+
 int kdd_serial_probe(struct serial *s, int *out)
 {
 	struct stat st;
@@ -362,7 +383,9 @@ static int serial_open(struct kdd *d, const struct kdd_params *p)
 	                    s->self);
 	if (err)
 		return err;
-	err = kdd_serial_probe(s, &probe);
+	err = serial_find_user(s);
+	if (!err)
+		err = kdd_serial_probe(s, &probe);
 	if (err) {
 		kdd_lock_release(&s->lock);
 		return err;

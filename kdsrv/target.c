@@ -16,7 +16,8 @@
 #include "kdsrv/recorder.h"
 #include "kdsrv/target_internal.h"
 
-#define RETRY_MS      500 /* between tries to reopen a device */
+#define RETRY_MS      500  /* between tries to reopen a device */
+#define RETRY_BUSY_MS 2000 /* the same: each finds out anew who has it, which costs */
 #define READ_SIZE     16384
 #define READS_A_ROUND 2 /* then other targets have their turn */
 #define ROUNDS        4 /* then clients have theirs */
@@ -134,6 +135,7 @@ static void device_gone(struct kds_target *t)
 
 	snprintf(reason, sizeof(reason), "%s",
 	         t->driver->error[0] ? t->driver->error : "the device is gone");
+	t->away_reason[0] = '\0';
 	close_driver(t);
 	if (t->state == KDS_TARGET_RELEASING) {
 		snprintf(t->last_words, sizeof(t->last_words), "%.190s", reason);
@@ -148,12 +150,16 @@ static void device_gone(struct kds_target *t)
 
 static void reopen(struct kds_target *t)
 {
-	char error[300];
+	char error[sizeof(t->away_reason)];
+	int err = kds_target_open_driver(t, error, sizeof(error));
 
-	if (kds_target_open_driver(t, error, sizeof(error))) {
+	if (err == KD_ERR_BUSY && strcmp(t->away_reason, error) != 0)
+		kds_target_tell_link(t, KDW_LINK_WAITING, error);
+	else if (err)
 		kds_log(KDS_LOG_DEBUG, "target", "%s: still waiting: %s", t->name, error);
+	snprintf(t->away_reason, sizeof(t->away_reason), "%s", err == KD_ERR_BUSY ? error : "");
+	if (err)
 		return;
-	}
 	t->state = KDS_TARGET_OPEN;
 	kds_target_tell_link(t, KDW_LINK_CONNECTING, "the device is back");
 }
@@ -266,7 +272,9 @@ static int64_t next_deadline(struct kds_target *t)
 	int driver_ms;
 
 	if (!t->driver)
-		return t->state == KDS_TARGET_WAITING ? now_ms + RETRY_MS : KDP_NEVER;
+		return t->state == KDS_TARGET_WAITING
+		           ? now_ms + (t->away_reason[0] ? RETRY_BUSY_MS : RETRY_MS)
+		           : KDP_NEVER;
 	driver_ms = t->driver->ops->timeout_ms(t->driver);
 	if (driver_ms >= 0)
 		due = now_ms + driver_ms;

@@ -129,6 +129,8 @@ bool kds_target_start_engine(struct kds_target *t)
 		.stop_on_load = t->flags & KDW_OPEN_STOP_ON_LOAD,
 	};
 
+	if (t->driver->warning[0])
+		kds_target_tell_note(t, KDW_WARNING, t->driver->warning);
 	if (c.net && start_session(t)) {
 		snprintf(t->driver->error, sizeof(t->driver->error),
 		         "no memory or no random numbers for session keys");

@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <umockdev.h>
 #include <unistd.h>
@@ -36,10 +38,11 @@ struct port {
 	struct serial_struct info;
 };
 
-#define UART(name, minor, type)                                                                    \
-	"P: /devices/platform/serial8250/tty/" name "\n"                                           \
-	"N: " name "\nE: DEVNAME=/dev/" name "\nE: SUBSYSTEM=tty\nE: MAJOR=4\nE: MINOR=" minor     \
-	"\nA: dev=4:" minor "\\n\nA: type=" type "\\n\nL: device=../../../serial8250\n\n"
+#define UART_AT(name, major, minor, type)                                                          \
+	"P: /devices/platform/serial8250/tty/" name "\nN: " name "\nE: DEVNAME=/dev/" name         \
+	"\nE: SUBSYSTEM=tty\nE: MAJOR=" major "\nE: MINOR=" minor "\nA: dev=" major ":" minor      \
+	"\\n\nA: type=" type "\\n\nL: device=../../../serial8250\n\n"
+#define UART(name, minor, type) UART_AT(name, "4", minor, type)
 
 /* As a real FTDI adapter, which has its timer in the parent. */
 #define FTDI                                                                                       \
@@ -57,7 +60,7 @@ struct port {
 
 static struct port ports[SERIAL_MOCK_PORTS] = {
 	[MOCK_PLAIN] = { .name = "ttyS4", .sysfs = UART("ttyS4", "68", "4") },
-	[MOCK_SLOW] = { .name = "ttyS5", .sysfs = UART("ttyS5", "69", "4"), .max_baud = 115200 },
+	[MOCK_SLOW] = { .name = "ttyS5", .max_baud = 115200 },
 	[MOCK_NO_LINES] = { .name = "ttyS6",
 	                    .sysfs = UART("ttyS6", "70", "4"),
 	                    .lines_error = ENOTTY },
@@ -195,6 +198,22 @@ static int add_port(UMockdevTestbed *testbed, struct port *p)
 	return umockdev_testbed_get_dev_fd(testbed, path);
 }
 
+/* Its number is that of a new pty's slave. */
+static void describe_slow(char *sysfs, size_t cap)
+{
+	struct stat st;
+	int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0 ||
+	    stat(ptsname(master), &st) < 0) {
+		perror("serial_mock: no pty");
+		exit(1);
+	}
+	snprintf(sysfs, cap, UART_AT("ttyS5", "%1$u", "%2$u", "4"), major(st.st_rdev),
+	         minor(st.st_rdev));
+	ports[MOCK_SLOW].sysfs = sysfs;
+}
+
 static pid_t start(char **argv, const int *masters)
 {
 	pid_t pid = fork();
@@ -219,12 +238,14 @@ static pid_t start(char **argv, const int *masters)
 int main(int argc, char **argv)
 {
 	int masters[SERIAL_MOCK_PORTS];
+	char sysfs[512];
 	struct run run;
 
 	if (argc < 2) {
 		fputs("usage: umockdev-wrapper serial_mock PROGRAM [ARGUMENT...]\n", stderr);
 		return 1;
 	}
+	describe_slow(sysfs, sizeof(sysfs));
 	UMockdevTestbed *testbed = umockdev_testbed_new();
 	for (int i = 0; i < SERIAL_MOCK_PORTS; i++)
 		masters[i] = add_port(testbed, &ports[i]);

@@ -56,6 +56,22 @@ class Port:
         equal(self.guest.ok("ls /var/lock").strip(), "", "lock files")
 
 
+class Cat:
+    """A program of the guest that reads the port, and locks nothing."""
+
+    def __init__(self, lab, port):
+        self.guest = port.guest
+        self.pid = self.guest.ok(
+            "cat %s </dev/null >/dev/null 2>&1 & echo $!" % port.device).strip()
+        lab.closing(self)
+        self.guest.eventually("ls -l /proc/%s/fd | grep -q %s" % (self.pid, port.device),
+                              "cat has it open")
+
+    def close(self):
+        self.guest.sh("kill -9 " + self.pid)
+        self.guest.eventually("! test -e /proc/%s/fd/0" % self.pid, "cat ends")
+
+
 def client(lab, server):
     return lab.closing(Client(server))
 
@@ -107,6 +123,53 @@ def lines(lab):
     equal(server.wait(WAIT_S), 0, "kdsrv's exit status")
     equal(on(), set(), "lines after")
     port.is_free()
+
+
+@cases(["uart", "ftdi"])
+def read_by_another(lab, name):
+    """a program reads the port and locks nothing: busy, until it ends"""
+    port = Port(lab, name, boot=False)
+    c = client(lab, port.guest.server(lab))
+    cat = Cat(lab, port)
+    reply = c.open(port)
+    equal(reply.err, BUSY, "OPEN: %s" % reply.text)
+    matches(r"%s\S*: busy, held by cat \(pid %s\)$" % (port.device, cat.pid), reply.text, "why")
+    cat.close()
+    equal(c.open(port).err, OK, "OPEN of the free port")
+
+
+@test
+def open_in_the_shell(lab):
+    """the shell that started kdsrv has the port open: the client is warned, and has its session"""
+    port = Port(lab, "uart")
+    shell = ["sh", "-c", 'exec 3<>%s; shift; kdsrv "$@"; exit $?' % port.device, "sh"]
+    server = Server(lab, "--allow", "*", transports=["tcp:port=5005"], ready_s=WAIT_S,
+                    wrap=port.guest.wrap + shell)
+    server.port = port.guest.port_of(5005)
+    c = client(lab, server).attach(port, timeout_s=WAIT_S)
+    warned = c.wait_event(EV_NOTICE, WAIT_S, since=0)
+    matches(r"^sh \(pid \d+\), from which this program was started, has /dev/ttyS1 open, too; "
+            r"if it reads, bytes of the target are lost$", take_text(warned, 1)[0], "the warning")
+    server.wait_text(r"^kdsrv: target: .* sh \(pid .*has /dev/ttyS1 open, too", WAIT_S, "err")
+    equal(c.call(END_SERVER).err, OK, "END_SERVER")
+    equal(server.wait(WAIT_S), 0, "kdsrv's exit status")
+
+
+@test
+def read_by_another_when_back(lab):
+    """the adapter comes back, and another program is faster: the client is told, and waits"""
+    port = Port(lab, "ftdi")
+    c = client(lab, port.guest.server(lab)).attach(port.trans + ",reconnect", timeout_s=WAIT_S)
+    port.unplug()
+    c.wait_link(WAITING, WAIT_S)
+    port.guest.eventually("test ! -e /dev/ttyUSB0", "/dev/ttyUSB0 goes")
+    port.guest.ok("killall -STOP kdsrv")
+    port.plug()
+    cat = Cat(lab, port)
+    port.guest.ok("killall -CONT kdsrv")
+    matches(r"^busy, held by cat \(pid %s\)$" % cat.pid, c.wait_link(WAITING, WAIT_S), "why")
+    cat.close()
+    c.wait_link(UP, WAIT_S)
 
 
 @cases(["uart", "ftdi"])

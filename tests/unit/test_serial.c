@@ -18,14 +18,17 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <time.h>
 
 #include "driver_test.h"
+#include "drivers/common.h"
 #include "drivers/serial.h"
 #include "hw-fixtures/serial/serial_mock.h"
 
 #define PLAIN "/dev/ttyS4"
+#define SLOW  "/dev/ttyS5"
 
 static char dir[64], lock_path[128];
 
@@ -188,15 +191,15 @@ static void test_bauds(void **state)
 
 static void test_baud_mismatch(void **state)
 {
-	int control = open_control("/dev/ttyS5");
+	int control = open_control(SLOW);
 
 	(void)state;
 	struct settings before = settings_of(MOCK_SLOW, control);
-	must_fail_at("/dev/ttyS5", 921600, KD_ERR_INVALID,
-	             "/dev/ttyS5: wanted baud=921600, but the port does 115200");
+	must_fail_at(SLOW, 921600, KD_ERR_INVALID,
+	             SLOW ": wanted baud=921600, but the port does 115200");
 	struct settings after = settings_of(MOCK_SLOW, control);
 	assert_memory_equal(&after, &before, sizeof(before));
-	kdd_close(open_at("/dev/ttyS5", 115200));
+	kdd_close(open_at(SLOW, 115200));
 	close(control);
 }
 
@@ -299,7 +302,7 @@ static void test_lines(void **state)
 
 static void test_set_baud(void **state)
 {
-	struct kdd *d = open_at("/dev/ttyS5", 57600);
+	struct kdd *d = open_at(SLOW, 57600);
 	struct termios2 t;
 
 	(void)state;
@@ -390,6 +393,90 @@ static void test_busy(void **state)
 		must_exit_0(pid);
 		kdd_close(must_open(&kdd_serial, &p));
 	}
+}
+
+/* What cat does to the slow port: opens it, and locks nothing. See serial_mock.h. */
+static int open_unlocked(void)
+{
+	struct stat st;
+	char path[64];
+
+	assert_int_equal(stat(SLOW, &st), 0);
+	assert_true(kdd_is_pty(st.st_rdev));
+	snprintf(path, sizeof(path), "/dev/pts/%u", minor(st.st_rdev));
+	int fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void test_no_lock(void **state)
+{
+	struct kdd_params p = at(SLOW, 0);
+	struct kdd_serial_look look;
+	char wanted[64], error[256];
+	int ready[2], stop[2], lines, control = open_control(SLOW);
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(ready), 0);
+	assert_int_equal(pipe(stop), 0);
+	pid = fork();
+	if (pid == 0) {
+		close(stop[1]);
+		prctl(PR_SET_NAME, "cat");
+		open_unlocked();
+		_exit(write(ready[1], "x", 1) == 1 && read(stop[0], error, 1) == 0 ? 0 : 1);
+	}
+	close(stop[0]);
+	assert_int_equal(read(ready[0], error, 1), 1);
+	snprintf(wanted, sizeof(wanted), "busy, held by cat (pid %ld)", (long)pid);
+	must_fail(&kdd_serial, &p, KD_ERR_BUSY, wanted);
+	assert_int_equal(kdd_serial_look(&look, &p, error, sizeof(error)), KD_OK);
+	assert_string_equal(look.busy, wanted);
+	/* Nor were its lines touched. */
+	assert_int_equal(ioctl(control, TIOCMGET, &lines), 0);
+	assert_false(lines & TIOCM_DTR);
+	close(control);
+	close(stop[1]);
+	must_exit_0(pid);
+	close(ready[0]);
+	close(ready[1]);
+	kdd_close(open_at(SLOW, 0));
+}
+
+/* Who started us, and what was handed to us, is in nobody's way. */
+static void test_no_lock_but_ours(void **state)
+{
+	struct kdd_params p = at(SLOW, 0);
+	char wanted[200], error[256], ours[64];
+	int fd = open_unlocked();
+
+	(void)state;
+	assert_int_equal(prctl(PR_GET_NAME, ours), 0);
+	struct kdd *d = open_at(SLOW, 0);
+	assert_string_equal(d->warning, "");
+	kdd_close(d);
+	snprintf(wanted, sizeof(wanted),
+	         "%s (pid %ld), from which this program was started, has " SLOW " open, too", ours,
+	         (long)getpid());
+	pid_t pid = fork();
+	if (pid == 0) {
+		int status = -1;
+
+		close(fd);
+		pid = fork(); /* whose grandparent it is */
+		if (pid)
+			_exit(waitpid(pid, &status, 0) == pid ? WEXITSTATUS(status) : 11);
+		d = NULL;
+		int err = kdd_open(&d, &kdd_serial, &p, error, sizeof(error));
+		bool good = !err && strncmp(d->warning, wanted, strlen(wanted)) == 0;
+		if (!good)
+			print_message("%d \"%s\"\n", err, err ? error : d->warning);
+		kdd_close(d);
+		_exit(good ? 0 : 10);
+	}
+	must_exit_0(pid);
+	close(fd);
 }
 
 /* ---- the list --------------------------------------------------------- */
@@ -628,6 +715,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_look, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_busy, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_lock, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_lock_but_ours, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_list, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_busy_self, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stale, setup, teardown),
