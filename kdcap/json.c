@@ -134,8 +134,7 @@ void kcap_print_json(FILE *out, const struct kcap_event *e)
 		put_kdnet(out, e);
 	put_message(out, e);
 	fprintf(out, ",\"link\":%u,\"src\":\"%s\",\"dst\":\"%s\",\"wire_len\":%zu", e->link,
-	        kcap_endpoint(a, e->src.ip, e->src.port), kcap_endpoint(b, e->dst.ip, e->dst.port),
-	        e->wire_len);
+	        kcap_end(a, &e->src), kcap_end(b, &e->dst), e->wire_len);
 	put_flags(out, e);
 	put_fields(out, e);
 	fputs("}\n", out);

@@ -263,8 +263,7 @@ static void unread_summary(FILE *out, const struct kcap_event *e)
 {
 	char a[KCAP_ENDPOINT_TEXT], b[KCAP_ENDPOINT_TEXT];
 
-	fprintf(out, "%s > %s, %zu bytes", kcap_endpoint(a, e->src.ip, e->src.port),
-	        kcap_endpoint(b, e->dst.ip, e->dst.port), e->wire_len);
+	fprintf(out, "%s > %s, %zu bytes", kcap_end(a, &e->src), kcap_end(b, &e->dst), e->wire_len);
 	if (e->why)
 		fprintf(out, ": %s", e->why);
 }
@@ -357,8 +356,8 @@ static void put_details(const struct kcap_print *p, const struct kcap_event *e)
 	char a[KCAP_ENDPOINT_TEXT], b[KCAP_ENDPOINT_TEXT];
 	size_t n = kcap_fields(fields, e);
 
-	fprintf(p->out, "       %s > %s, %zu bytes", kcap_endpoint(a, e->src.ip, e->src.port),
-	        kcap_endpoint(b, e->dst.ip, e->dst.port), e->wire_len);
+	fprintf(p->out, "       %s > %s, %zu bytes", kcap_end(a, &e->src), kcap_end(b, &e->dst),
+	        e->wire_len);
 	if (!e->stream)
 		fprintf(p->out, ", %s channel, version %u",
 		        e->channel == KDN_CONTROL ? "control" : "data", e->version);

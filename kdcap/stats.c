@@ -468,10 +468,10 @@ static void print_link(FILE *out, const struct link *l)
 	double span = seconds(l->first_ns, l->last_ns);
 	uint64_t payload = l->side[0].payload_bytes + l->side[1].payload_bytes;
 
-	fprintf(out, "\nLink %u: target %s", l->number,
-	        kcap_endpoint(a, l->target.ip, l->target.port));
-	if (l->has_host)
-		fprintf(out, ", host %s", kcap_endpoint(b, l->host.ip, l->host.port));
+	fprintf(out, "\nLink %u: target %s", l->number, kcap_end(a, &l->target));
+	/* At the end of a cable it has no address. */
+	if (l->has_host && strcmp(kcap_end(b, &l->host), "host") != 0)
+		fprintf(out, ", host %s", b);
 	if (l->stream)
 		fputs(l->usb ? ", KDUSB" : ", byte stream", out);
 	else
@@ -533,10 +533,9 @@ static void json_link(FILE *out, const struct link *l)
 	char a[KCAP_ENDPOINT_TEXT];
 	bool comma = false;
 
-	fprintf(out, "{\"link\":%u,\"target\":\"%s\"", l->number,
-	        kcap_endpoint(a, l->target.ip, l->target.port));
+	fprintf(out, "{\"link\":%u,\"target\":\"%s\"", l->number, kcap_end(a, &l->target));
 	if (l->has_host)
-		fprintf(out, ",\"host\":\"%s\"", kcap_endpoint(a, l->host.ip, l->host.port));
+		fprintf(out, ",\"host\":\"%s\"", kcap_end(a, &l->host));
 	fprintf(out, ",\"stream\":%s,\"version\":%u,\"key\":%u,\"seconds\":%.6f",
 	        l->stream ? "true" : "false", l->version, l->key + 1,
 	        seconds(l->first_ns, l->last_ns));

@@ -7,20 +7,32 @@
 const char *kcap_endpoint(char buf[KCAP_ENDPOINT_TEXT], const uint8_t ip[16], uint16_t port)
 {
 	static const uint8_t mapped[12] = { [10] = 0xFF, [11] = 0xFF };
-	static const uint8_t no_device[12] = { 'u', 's', 'b' };
 	char text[INET6_ADDRSTRLEN] = "?";
 
-	if (!memcmp(ip, no_device, sizeof(no_device)))
-		snprintf(buf, KCAP_ENDPOINT_TEXT, "host");
-	else if (!memcmp(ip, no_device, 4))
-		snprintf(buf, KCAP_ENDPOINT_TEXT, "usb:%u.%u.%u", ip[4] << 8 | ip[5], ip[6], port);
-	else if (!memcmp(ip, mapped, sizeof(mapped))) {
+	if (!memcmp(ip, mapped, sizeof(mapped))) {
 		inet_ntop(AF_INET, ip + 12, text, sizeof(text));
 		snprintf(buf, KCAP_ENDPOINT_TEXT, "%s:%u", text, port);
 	} else {
 		inet_ntop(AF_INET6, ip, text, sizeof(text));
 		snprintf(buf, KCAP_ENDPOINT_TEXT, "[%s]:%u", text, port);
 	}
+	return buf;
+}
+
+const char *kcap_end(char buf[KCAP_ENDPOINT_TEXT], const struct kdn_address *a)
+{
+	static const uint8_t usb[16] = "usb", com[16] = { 0 };
+	const uint8_t *ip = a->ip;
+
+	if (!memcmp(ip, usb, sizeof(usb)) || (!memcmp(ip, com, sizeof(com)) && !a->port))
+		snprintf(buf, KCAP_ENDPOINT_TEXT, "host");
+	else if (!memcmp(ip, usb, 4))
+		snprintf(buf, KCAP_ENDPOINT_TEXT, "usb:%u.%u.%u", ip[4] << 8 | ip[5], ip[6],
+		         a->port);
+	else if (!memcmp(ip, com, sizeof(com)))
+		snprintf(buf, KCAP_ENDPOINT_TEXT, "com:%u", a->port);
+	else
+		kcap_endpoint(buf, ip, a->port);
 	return buf;
 }
 

@@ -83,8 +83,16 @@ def serial(lab):
     end(server)
     got = decode(lab, path)
     is_a_session(got)
-    equal({(o["channel"], o["src"].split(":")[-1]) for o in got if o["dir"] == "target"},
-          {("stream", "1"), ("stream", "2")}, "a number for each session")
+    equal({(o["channel"], o["dir"], o["src"], o["dst"]) for o in got},
+          {("stream", "target", "com:1", "host"), ("stream", "host", "host", "com:1"),
+           ("stream", "target", "com:2", "host"), ("stream", "host", "host", "com:2")},
+          "a number for each session")
+    equal([(l["target"], l["host"]) for l in decode(lab, path, "--stats")[0]["links"]],
+          [("com:1", "host"), ("com:2", "host")], "the ends in the statistics")
+    shown = [lab.run("kdcap", "-r", path, *options).out for options in ([], ["-v"], ["--stats"])]
+    check("::" not in "".join(shown), "an address where there is none")
+    matches(r"\n +com:1 > host, \d+ bytes", shown[1], "-v")
+    matches(r"\nLink 2: target com:2, byte stream", shown[2], "--stats")
     equal(stat.S_IMODE(os.stat(path).st_mode), 0o600, "mode of the file")
     for number, direction in enumerate(("target", "host")):
         bytes_ = sum(o["wire_len"] for o in got if o["dir"] == direction)

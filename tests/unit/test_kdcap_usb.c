@@ -213,8 +213,8 @@ static void a_session_is_decoded(void **state)
 	read_memory(&c, KCAP_HOST, KDP_ID_FIRST);
 	assert_int_equal(c.n, 1);
 	assert_string_equal(c.e[0].name, "ReadVirtualMemory");
-	assert_string_equal(kcap_endpoint(text, c.e[0].src.ip, c.e[0].src.port), "host");
-	assert_string_equal(kcap_endpoint(text, c.e[0].dst.ip, c.e[0].dst.port), "usb:2.7.1");
+	assert_string_equal(kcap_end(text, &c.e[0].src), "host");
+	assert_string_equal(kcap_end(text, &c.e[0].dst), "usb:2.7.1");
 	send_packet(&c, KCAP_TARGET, KDP_ACKNOWLEDGE, KDP_ID_FIRST, NULL, 0);
 	assert_int_equal(c.e[0].kind, KCAP_KD_CONTROL);
 	assert_true(c.e[0].answers != 0);
