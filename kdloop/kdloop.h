@@ -174,8 +174,8 @@ int kdl_run_link(struct kdl_run *run, const char *name, const char *text, const 
 enum kdl_verdict kdl_suite_verdict(const struct kdl_suite *s);
 /* The exit code that says how all of it went. */
 int kdl_run_exit(const struct kdl_run *run);
-/* Whether --html can be written, before hours are spent on what goes there. KD_OK
- * or KD_ERR_IO, and standard error says why. */
+/* Whether --html can be written, before hours are spent on what goes there. KD_OK,
+ * KD_ERR_IO, or KD_ERR_INVALID for the rig file itself; standard error says why. */
 int kdl_run_check_report(const struct kdl_run *run);
 /* The last lines, --json, --html. KD_OK or KD_ERR_IO, and standard error says why. */
 int kdl_run_report(struct kdl_run *run);

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "drivers/fault.h"
@@ -421,8 +422,24 @@ static FILE *open_html(const struct kdl_run *run, const char *how)
 	return f;
 }
 
+/* Under whatever names: a report in its place would be the end of the rig. */
+static bool html_is_rig(const struct kdl_options *o)
+{
+	struct stat html, rig;
+
+	if (!o->html || !o->rig || stat(o->html, &html) || stat(o->rig, &rig) ||
+	    html.st_dev != rig.st_dev || html.st_ino != rig.st_ino)
+		return false;
+	fprintf(stderr,
+	        "kdloop: --html %s: that is the file of --rig; give the report another name\n",
+	        o->html);
+	return true;
+}
+
 int kdl_run_check_report(const struct kdl_run *run)
 {
+	if (html_is_rig(run->options))
+		return KD_ERR_INVALID;
 	FILE *f = run->options->html ? open_html(run, "ae") : NULL;
 
 	if (f)

@@ -43,6 +43,22 @@ def checks(link):
     return {c["name"]: c for c in link["checks"]}
 
 
+@cases(["its name", "a link to it", "/dev/stdin"])
+def over_the_rig(lab, case):
+    """--html with the rig file is refused, and the rig stays what it is"""
+    text = "[a]\ntrans = net:port=%d\n" % udp_port()
+    path, report = rig(lab, text), lab.path("report.html")
+    os.symlink(path, report)
+    with open(path) as f:
+        p = lab.run("kdloop", "--rig", "/dev/stdin" if case == "/dev/stdin" else path,
+                    "--html", path if case == "its name" else report, stdin=f)
+        equal((p.status, p.out), (2, ""), "exit code and output")
+        matches("^kdloop: --html /.*: that is the file of --rig; give the report another name$",
+                p.err.strip(), "the error")
+        f.seek(0)
+        equal(f.read(), text, "the rig")
+
+
 # ---- what the file says --------------------------------------------------------
 
 @cases([("[a]\ntrans = net:port=1\nbauds = 9600\n", ":3: unknown key bauds"),
