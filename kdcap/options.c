@@ -288,6 +288,11 @@ static bool makes_sense(const struct kcap_options *o)
 		                    : "nothing to read: -r FILE, -i INTERFACE or --replay FILE");
 	if (o->replay && !o->nkeys)
 		return complain("--replay needs the key: --key KEY, --key @FILE or " KEY_ENV);
+	if (o->replay && (o->write || o->count || o->filter.n || o->json || o->stats))
+		return complain("--replay shows and writes no packets: -w, -c, --only, --json and "
+		                "--stats go with -r or -i");
+	if (!o->replay && (o->host || o->port))
+		return complain("--host and --port go with --replay");
 	if (o->decrypted && !o->write)
 		return complain("--decrypted goes with -w FILE");
 	if (o->bpf && !o->interface)

@@ -20,6 +20,7 @@
 #include "kdcap/run.h"
 #include "kdcap/text.h"
 
+#define HOST_NAME 256
 #define LINGER_MS 500   /* after the last word, for ACKs to be repeated */
 #define BURST     64    /* datagrams between two looks at the clock */
 #define LAST_MS   3000  /* for the ACK of the last word: the host may have gone */
@@ -110,32 +111,52 @@ static bool load(struct replay *r)
 
 /* ---- the network ------------------------------------------------------- */
 
-/* ADDR:PORT, [ADDR]:PORT or ADDR. */
-static bool parse_host(struct replay *r, const char *text, unsigned *port)
+/* ADDR:PORT, [ADDR]:PORT or ADDR. False: it is none of them. *port stays where there is
+ * none. */
+static bool split_host(const char *text, char *name, size_t cap, unsigned *port)
 {
-	const char *colon = strrchr(text, ':');
-	bool bracket = *text == '[',
-	     has_port = colon && (bracket ? colon[-1] == ']' : strchr(text, ':') == colon);
+	bool bracket = *text == '[';
+	const char *at = text + bracket, *colon = strchr(text, ':'), *end, *rest;
+	char *stop;
+	unsigned long n;
+
+	end = bracket ? strchr(at, ']') : colon && colon == strrchr(text, ':') ? colon : NULL;
+	if (bracket && !end)
+		return false;
+	if (!end)
+		end = at + strlen(at);
+	rest = end + bracket;
+	if (end == at || (size_t)(end - at) >= cap)
+		return false;
+	snprintf(name, cap, "%.*s", (int)(end - at), at);
+	if (!*rest)
+		return true;
+	n = strtoul(rest + 1, &stop, 10);
+	if (*rest != ':' || rest[1] < '0' || rest[1] > '9' || *stop || !n || n > 65535)
+		return false;
+	*port = (unsigned)n;
+	return true;
+}
+
+static bool find_host(struct replay *r, const char *name, unsigned port)
+{
 	struct addrinfo hints = { .ai_family = AF_INET6,
 		                  .ai_socktype = SOCK_DGRAM,
 		                  .ai_flags = AI_V4MAPPED },
 	                *found;
-	size_t len = has_port ? (size_t)(colon - text) : strlen(text);
-	char name[256], error[400];
+	char error[400];
 	int err;
 
-	snprintf(name, sizeof(name), "%.*s", (int)(bracket ? len - 2 : len), text + bracket);
-	if (has_port)
-		*port = (unsigned)strtoul(colon + 1, NULL, 10);
-	if (!*port || *port > 65535)
-		return fail("--host: the port must be from 1 to 65535");
+	if (!port)
+		return fail("the recorded target does not say at which port its host is: "
+		            "--host ADDR:PORT");
 	err = getaddrinfo(name, NULL, &hints, &found);
 	if (err) {
 		snprintf(error, sizeof(error), "--host %s: %s", name, gai_strerror(err));
 		return fail(error);
 	}
 	memcpy(&r->host, found->ai_addr, sizeof(r->host));
-	r->host.sin6_port = htons((uint16_t)*port);
+	r->host.sin6_port = htons((uint16_t)port);
 	freeaddrinfo(found);
 	return true;
 }
@@ -308,14 +329,14 @@ static bool start(struct replay *r)
 		                .version = r->script.version,
 		                .target = r->script.poke.target };
 	struct kdt_config tc = { .carrier = &kdt_kdnet, .role = KDP_TARGET, .net = &r->net };
-	unsigned port = r->script.poke.configured_host.port;
-	char text[KCAP_ENDPOINT_TEXT];
+	unsigned recorded = r->script.poke.configured_host.port, port = recorded;
+	char text[KCAP_ENDPOINT_TEXT], name[HOST_NAME];
 	const char *host = r->o->host;
 
 	if (!host)
-		host = kcap_endpoint(text, r->script.poke.configured_host.ip,
-		                     r->script.poke.configured_host.port);
-	if (!parse_host(r, host, &port) || !open_socket(r, r->o->port ? r->o->port : port))
+		host = kcap_endpoint(text, r->script.poke.configured_host.ip, recorded);
+	split_host(host, name, sizeof(name), &port);
+	if (!find_host(r, name, port) || !open_socket(r, r->o->port ? r->o->port : recorded))
 		return false;
 	memcpy(c.host.ip, &r->host.sin6_addr, sizeof(c.host.ip));
 	c.host.port = (uint16_t)port;
@@ -332,9 +353,19 @@ static bool start(struct replay *r)
 
 int kcap_replay(const struct kcap_options *o)
 {
-	struct replay *r = calloc(1, sizeof(*r));
 	int code = KCAP_EXIT_FAILED;
+	char name[HOST_NAME];
+	unsigned port;
+	struct replay *r;
 
+	if (o->host && !split_host(o->host, name, sizeof(name), &port)) {
+		fprintf(stderr,
+		        "kdcap: --host %s: ADDR:PORT or [ADDR]:PORT is wanted, with a port from 1 "
+		        "to 65535\n",
+		        o->host);
+		return KCAP_EXIT_USAGE;
+	}
+	r = calloc(1, sizeof(*r));
 	if (!r) {
 		fail("out of memory");
 		return code;

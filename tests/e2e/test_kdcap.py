@@ -471,7 +471,13 @@ for one in [t for t in sys.modules["kdlib"]._tests if t.__name__ == "huge"]:
 
 @cases([["--nope"], [], ["-r", "a", "-i", "lo"], ["-r", "a", "-f", "udp"], ["-r", "a", "--decrypted"],
         ["-r", "a", "b"], ["--replay", "a"], ["--replay", "a", "--as", "host"], ["-r", "a", "-c", "0"],
-        ["-r", "a", "--colour", "red"], ["--replay", "a", "--port", "65536"]], " ".join)
+        ["-r", "a", "--colour", "red"], ["--replay", "a", "--port", "65536"],
+        ["-r", "a", "--port", "5"], ["-r", "a", "--host", "b:5"]] +
+       [["--replay", "a", "--key", KEY] + more for more in
+        [["-w", "b"], ["--json"], ["--stats"], ["--only", "print"], ["-c", "1"]]] +
+       [["--replay", "a", "--key", KEY, "--host", host] for host in
+        ["", ":5", "b:", "b:0", "b:65536", "b:4294967297", "b:5x", "b:-5", "[::1", "[::1]5",
+         "[::1]:5x", "[]:5", "b" * 300]], lambda args: " ".join(args)[:60])
 def bad_usage(lab, args):
     """exit 2, and a text"""
     p = lab.run("kdcap", *args)

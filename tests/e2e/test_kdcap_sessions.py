@@ -5,6 +5,8 @@
 # SPDX-License-Identifier: MIT
 import json
 import os
+import signal
+import socket
 import struct
 import sys
 
@@ -586,6 +588,26 @@ def large_packets(lab):
     r.ask(0x3130, *kdpcap.memory(ADDRESS, 3944, 3944), data=bytes(3944))
     r.say(TARGET, kdpcap.DEBUG_IO, kdpcap.debug_io(0x3230, "x" * 3984))
     check({4000} <= {o["len"] for o in understood(lab, r)}, "lengths")
+
+
+@test
+def where_a_replay_calls(lab):
+    """--replay pokes the host that is given, from the port that was recorded"""
+    own, other = udp_port(), udp_port()
+    recording = Recording(port=own)
+    recording.attach()
+    recording.stop()
+    path = lab.path("session.pcap")
+    kdpcap.write_pcap(path, recording.frames, link=1)
+    host = lab.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    host.bind(("127.0.0.1", other))
+    host.settimeout(10)
+    p = Proc(lab, "kdcap", [PROGRAMS["kdcap"], "--replay", path, "--as", "target", "--key", KEY,
+                            "--host", "127.0.0.1:%d" % other], expect=None)
+    data, sender = host.recvfrom(2000)
+    equal((data[:4], sender), (b"MDBG", ("127.0.0.1", own)), "the first poke")
+    p.signal(signal.SIGTERM)
+    equal(p.wait(), 1, "exit status")
 
 
 @test
