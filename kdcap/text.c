@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#define NO_CHARACTER 0xFFFD
+
 const char *kcap_endpoint(char buf[KCAP_ENDPOINT_TEXT], const uint8_t ip[16], uint16_t port)
 {
 	static const uint8_t mapped[12] = { [10] = 0xFF, [11] = 0xFF };
@@ -73,18 +75,18 @@ void kcap_put_text(FILE *out, struct kdp_span bytes, size_t max)
 		fputs("...", out);
 }
 
-/* The next character of UTF-16LE; half a pair comes out as it is. */
+/* The next character of UTF-16LE. Half a pair is none: neither UTF-8 nor JSON can have it. */
 static uint32_t next_wide(struct kdp_span *s)
 {
 	uint32_t c = kdp_get_u16(s->p), low;
 
 	s->p += 2;
 	s->n -= 2;
-	if (c < 0xD800 || c > 0xDBFF || s->n < 2)
+	if (c < 0xD800 || c > 0xDFFF)
 		return c;
-	low = kdp_get_u16(s->p);
+	low = c < 0xDC00 && s->n >= 2 ? kdp_get_u16(s->p) : 0;
 	if (low < 0xDC00 || low > 0xDFFF)
-		return c;
+		return NO_CHARACTER;
 	s->p += 2;
 	s->n -= 2;
 	return 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
@@ -101,7 +103,7 @@ void kcap_put_wide(FILE *out, struct kdp_span bytes, size_t max)
 			fputs("...", out);
 			return;
 		}
-		put_char(out, c >= 0xD800 && c < 0xE000 ? 0xFFFD : c);
+		put_char(out, c);
 	}
 }
 

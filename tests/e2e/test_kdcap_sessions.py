@@ -433,7 +433,9 @@ def files(lab):
         exchange(0x3433, "CloseFile", at[:1], status=status)
     exchange(0x3430, "CreateFile", opens, path.encode("utf-16le"))  # nothing ends the name
     exchange(0x3430, "CreateFile", opens, b"x")
+    exchange(0x3430, "CreateFile", opens, b"a\0\x3d\xd8b\0\0\xdc")  # halves of pairs
     got = messages(understood(lab, r))
+    equal(got[-2]["fields"]["file"], "a\ufffdb\ufffd", "what is no UTF-16")
     equal([(o["api"], o["reply"]) for o in got], want, "names")
     equal(got[0]["fields"]["file"], path, "the file's name")
     equal(got[1]["fields"]["status_name"], "STATUS_NO_SUCH_FILE", "the refusal")
