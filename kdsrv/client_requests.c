@@ -76,6 +76,10 @@ static void try_open(struct kds_client *c, uint32_t id, const struct kcs_trans *
 	char name[KCS_MAX_TEXT], error[512], text[KCS_MAX_TEXT + 512 + 4];
 	int err;
 
+	if (c->server->ending) {
+		kds_client_reply(c, id, KD_ERR_STATE, "the server is ending", no_body);
+		return;
+	}
 	if (t && t->client && peer_is_gone(t->client)) {
 		kds_client_free(t->client);
 		t = kds_target_find(c->server, trans);
@@ -215,6 +219,11 @@ static void target_request(struct kds_client *c, const struct kdw_frame *f)
 
 	if (!c->target) {
 		kds_client_reply(c, f->id, KD_ERR_STATE, "no target is open", no_body);
+		return;
+	}
+	/* A break-in now would stop a target that nobody has any more. */
+	if (c->target->state == KDS_TARGET_RELEASING && f->type != KDW_CLOSE) {
+		kds_client_reply(c, f->id, KD_ERR_STATE, "the session ends", no_body);
 		return;
 	}
 	switch (f->type) {

@@ -260,12 +260,21 @@ void kds_host_tick(struct kds_host *h, int64_t now_ms)
 	kds_release_step(h, now_ms);
 }
 
+static bool is_queued(const struct kds_host *h, enum kds_host_event_kind kind)
+{
+	for (unsigned i = 0; i < h->queue_count; i++)
+		if (h->queue[i].kind == kind)
+			return true;
+	return false;
+}
+
 void kds_host_break(struct kds_host *h, int64_t now_ms)
 {
 	/* One that is being continued runs as soon as it has heard so. */
 	if (h->state != KDS_STOPPED || kds_host_is_resume_pending(h))
 		kds_host_start_break(h, now_ms);
-	else if (h->stop_len)
+	else if (h->stop_len && !is_queued(h, KDS_EV_STOPPED))
+		/* Once for all that ask in one round: the queue is short. */
 		kds_host_push(h,
 		              (struct kds_host_event){ .kind = KDS_EV_STOPPED,
 		                                       .payload = kdp_span(h->stop, h->stop_len) });

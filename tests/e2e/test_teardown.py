@@ -160,6 +160,36 @@ def left_stopped_when_asked(lab):
 
 
 @test
+def breaks_in_front_of_close(lab):
+    """BREAK again and again, and CLOSE at once: the session ends all the same"""
+    server, target = lab.server(), lab.target()
+    c = lab.closing(Client(server))
+    c.attach(target, BREAK_IN | LEAVE_STOPPED)
+    close, number = c.frame(CLOSE)
+    c.s.sendall(b"".join(c.frame(BREAK)[0] for _ in range(30)) + close)
+    equal(c.wait_reply(number).err, OK, "CLOSE")
+    equal(lab.closing(Client(server)).open(target, 0).err, OK, "OPEN by the next")
+
+
+@test
+def break_behind_close(lab):
+    """BREAK behind CLOSE is refused, and the target runs on"""
+    server, target = lab.server(), lab.target("--print-every", "50")
+    c = lab.closing(Client(server))
+    c.attach(target, 0)
+    c.wait_event(EV_PRINT)
+    close, number = c.frame(CLOSE)
+    late, late_number = c.frame(BREAK)
+    c.s.sendall(close + late)
+    equal(c.wait_reply(late_number).err, STATE, "BREAK behind CLOSE")
+    equal(c.wait_reply(number).err, OK, "CLOSE")
+    c = lab.closing(Client(server))
+    c.attach(target, 0)
+    c.wait_event(EV_PRINT)
+    check("%x" % EV_STOPPED not in c.event_names(), "the target was stopped")
+
+
+@test
 def left_stopped_in_a_bug_check(lab):
     """a target in a bug check is evidence: it stays stopped for the next client"""
     server, target = lab.server(), lab.target("--print-every", "50")
@@ -388,6 +418,29 @@ def end_with_a_silent_target(lab):
     began = lab.clock()
     equal(c.call(END_SERVER).err, OK, "END_SERVER")
     expect_ended(lab, server, began)
+
+
+@test
+def no_new_sessions_at_the_end(lab):
+    """who opens a target while the server ends, or waits for one, is refused"""
+    server, hung, other = lab.server(), lab.target(), lab.target()
+    holder, _, _ = stopped_with_breakpoint(lab, server, hung)
+    waits, ender = lab.closing(Client(server)), lab.closing(Client(server))
+    hung.stop()
+    holder.close()
+    waiting = waits.send(OPEN, struct.pack("<I", 0) + text(hung.trans) + text("waits"))
+    # Only when it has been read, and not refused as in use, it waits.
+    waits.ok(PING)
+    end, number = ender.frame(END_SERVER)
+    late, late_number = ender.frame(OPEN, struct.pack("<I", 0) + text(other.trans) + text("late"))
+    ender.s.sendall(end + late)
+    reply = ender.wait_reply(late_number)
+    equal((reply.err, reply.text), (STATE, "the server is ending"), "OPEN at the end")
+    equal(waits.wait_reply(waiting).text, "the server is ending", "the OPEN that waited")
+    reply = ender.wait_reply(number)
+    equal(reply.err, OK, "END_SERVER")
+    check("all the same" not in reply.text, "what could not be done: " + reply.text)
+    equal(server.wait(), 0, "exit status")
 
 
 @test
