@@ -84,6 +84,7 @@ def mock_ports(lab):
 
 
 @test
+@slow(600)  # it runs once for each process of this machine
 def faults(lab):
     """each allocation and system call fails once: the list says so, or nothing of it"""
     with open(os.path.join(TOP_BUILD, "config.h")) as f:
