@@ -66,6 +66,9 @@ static const char help[] =
     "Ends by a client's .endpsrv, SIGTERM, SIGINT or SIGHUP. Prints \"listening ...\"\n"
     "when ready. See kdsrv(8).\n";
 
+static const char name_chars[] =
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
 static bool bad(const char *what, const char *text)
 {
 	fprintf(stderr, "kdsrv: %s: %s\n", what, text);
@@ -102,6 +105,11 @@ static bool add_target(struct kds_config *c, char *text)
 		return bad(text, "--target wants NAME=STRING");
 	memcpy(n->name, text, (size_t)(equals - text));
 	n->name[equals - text] = '\0';
+	/* Those of target:name=. */
+	if (n->name[strspn(n->name, name_chars)]) {
+		kcs_hide_secrets(text);
+		return bad(n->name, "a target's name has letters, digits, \".\", \"_\" and \"-\"");
+	}
 	for (unsigned i = 0; i < c->named_count; i++)
 		if (!strcasecmp(c->named[i].name, n->name)) {
 			kcs_hide_secrets(text);

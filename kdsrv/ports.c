@@ -111,13 +111,8 @@ static void member(struct row *r, const char *name)
 	put_text(r, "\":");
 }
 
-static void string_member(struct row *r, const char *name, const char *text)
+static void put_string(struct row *r, const char *text)
 {
-	member(r, name);
-	if (!text || !text[0]) {
-		put_text(r, "null");
-		return;
-	}
 	put(r, '"');
 	for (; *text; text++) {
 		char c = *text < ' ' || *text > '~' ? '?' : *text;
@@ -127,6 +122,15 @@ static void string_member(struct row *r, const char *name, const char *text)
 		put(r, c);
 	}
 	put(r, '"');
+}
+
+static void string_member(struct row *r, const char *name, const char *text)
+{
+	member(r, name);
+	if (text && text[0])
+		put_string(r, text);
+	else
+		put_text(r, "null");
 }
 
 static void number_member(struct row *r, const char *name, long value)
@@ -247,14 +251,15 @@ static void add_interface(struct list *l, const struct ifaddrs *all, const struc
 		size_t used = strlen(addresses);
 
 		if (strcmp(a->ifa_name, first->ifa_name) != 0 || !address_of(a, one) ||
-		    r->json_len + strlen(one) + 4 > sizeof(r->json))
+		    r->json_len + 2 * strlen(one) + 5 > sizeof(r->json))
 			continue;
 		if (used + strlen(one) + 1 < sizeof(addresses))
 			snprintf(addresses + used, sizeof(addresses) - used, "%s%s", any ? " " : "",
 			         one);
-		put_text(r, any ? ",\"" : "\"");
-		put_text(r, one);
-		put(r, '"');
+		if (any)
+			put(r, ',');
+		/* The zone of a link-local one is the interface's name. */
+		put_string(r, one);
 		any = true;
 	}
 	put(r, ']');

@@ -31,6 +31,7 @@ def listener_strings(lab):
             (("-t", "tcp:port=5005,bind="), "bind"), (("-t", "udp:port=1"), "udp"),
             (("-t", "tcp:port=%s" % port_range(), "--target", "x"), "x"),
             (("-t", "tcp:port=%s" % port_range(), "--target", "x=com:nosuch=1"), "nosuch"),
+            (("-t", "tcp:port=%s" % port_range(), "--target", "rack 3=com:port=com1"), "rack 3: a target"),
             (("-t", "tcp:port=%s" % port_range(), "--log-level", "loud"), "loud"),
             (("-t", "tcp:port=%s" % port_range(), "more"), "more"),
             (("-t", "tcp:port=%s" % port_range(), "--target", "a=com:port=com1", "--target",

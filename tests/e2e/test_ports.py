@@ -5,9 +5,11 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "lib"))
+from netlab import *
 from usblab import *
 
 MOCK = os.path.join(TOP_BUILD, "hw-fixtures/serial/serial_mock")
@@ -54,6 +56,22 @@ def tables_and_json(lab):
     equal([p["name"] for p in ports["network"]],
           sorted({name for _, name in socket.if_nameindex()} - {"lo"},
                  key=lambda n: socket.if_nametoindex(n)), "interfaces")
+
+
+@test
+def odd_interface_names(lab):
+    """a quote in an interface's name, which is part of an address, and JSON"""
+    node = Net(lab).node("here")
+    for words in (["down"], ["name", 'a"b'], ["up"]):
+        device = 'a"b' if words == ["up"] else "eth0"
+        subprocess.run(node.wrap + ["ip", "link", "set", device] + words, check=True, timeout=10)
+
+    def listed():
+        p = Proc(lab, "kdsrv", node.wrap + [PROGRAMS["kdsrv"], "--list-ports", "--json"])
+        equal(p.wait(), 0, "exit status")
+        return {n["name"]: n["addresses"] for n in json.loads(p.out)["network"]}
+    eventually(lambda: any(a.startswith("fe80::") and a.endswith('%a"b')
+                           for a in listed()['a"b']), "its address")
 
 
 @test
