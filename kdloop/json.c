@@ -3,7 +3,7 @@
 
 #include "kdloop/report.h"
 
-/* The texts of a run are printable ASCII already. */
+/* The texts of a run are printable ASCII already, and a rig's name is UTF-8. */
 static void put_string(FILE *out, const char *text)
 {
 	putc('"', out);

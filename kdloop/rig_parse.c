@@ -326,6 +326,33 @@ static int take_key(struct parser *p, const char *key, const char *value)
 	               SHOWN, key);
 }
 
+static bool is_utf8(const char *text)
+{
+	static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+
+	while (*text) {
+		uint8_t first = (uint8_t)*text++;
+		unsigned more = first < 0x80   ? 0
+		                : first < 0xC0 ? 4
+		                : first < 0xE0 ? 1
+		                : first < 0xF0 ? 2
+		                : first < 0xF8 ? 3
+		                               : 4;
+		uint32_t c = more ? first & 0x3Fu >> more : first;
+
+		if (more > 3)
+			return false;
+		for (unsigned i = 0; i < more; i++, text++) {
+			if (((uint8_t)*text & 0xC0) != 0x80)
+				return false;
+			c = c << 6 | ((uint8_t)*text & 0x3F);
+		}
+		if (c < least[more] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000))
+			return false;
+	}
+	return true;
+}
+
 /* Before the first section. */
 static int take_head(struct parser *p, const char *key, const char *value)
 {
@@ -335,6 +362,9 @@ static int take_head(struct parser *p, const char *key, const char *value)
 		               SHOWN, key);
 	if (p->rig->name[0])
 		return fail_at(p, p->line, "name is given twice");
+	/* As JSON and HTML want it; all other texts of a report are ASCII. */
+	if (!is_utf8(value))
+		return fail_at(p, p->line, "name: not UTF-8; save the file in that encoding");
 	return take_text(p, "name", value, p->rig->name, sizeof(p->rig->name));
 }
 
