@@ -129,6 +129,8 @@ void kd_describe_place(struct kd *k, struct kd_buf *b);
 /* ---- arguments ------------------------------------------------------------------ */
 
 int kd_arg_expr(struct kd *k, char **args, uint64_t *value);
+/* A value of 64 bits that is no address: nothing of it is sign-extended. */
+int kd_arg_plain(struct kd *k, char **args, uint64_t *value);
 int kd_arg_range(struct kd *k, char **args, unsigned unit, struct kd_range *out);
 int kd_fail(struct kd *k, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

@@ -127,7 +127,9 @@ static int show(struct kd *k, char *args, char kind, enum kdw_space space)
 	struct kd_range r = { .address = k->dump_next };
 	unsigned unit = kd_format_unit(kind, kd_pointer_size(&k->t));
 	if (*args) {
+		k->env.plain = space != KDW_VIRTUAL;
 		int err = kd_arg_range(k, &args, unit, &r);
+		k->env.plain = false;
 		if (!err)
 			err = kd_no_more(k, args);
 		if (err)

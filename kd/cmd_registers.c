@@ -170,7 +170,7 @@ static int cmd_wrmsr(struct kd *k, char *args)
 	uint64_t msr, value;
 	int err = kd_arg_expr(k, &args, &msr);
 	if (!err)
-		err = kd_arg_expr(k, &args, &value);
+		err = kd_arg_plain(k, &args, &value);
 	if (!err)
 		err = kd_no_more(k, args);
 	return err ? err : msr_request(k, KDP_WRITE_MSR, msr, &value);

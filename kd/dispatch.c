@@ -121,6 +121,14 @@ int kd_arg_expr(struct kd *k, char **args, uint64_t *value)
 	return err ? kd_fail(k, err, "%s", error) : KD_OK;
 }
 
+int kd_arg_plain(struct kd *k, char **args, uint64_t *value)
+{
+	k->env.plain = true;
+	int err = kd_arg_expr(k, args, value);
+	k->env.plain = false;
+	return err;
+}
+
 int kd_arg_range(struct kd *k, char **args, unsigned unit, struct kd_range *out)
 {
 	char error[KD_ERROR_CAP] = "";

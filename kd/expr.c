@@ -97,8 +97,9 @@ static bool number(const char *p, size_t n, uint64_t *value, bool *overflow)
 /* 32-bit targets sign-extend addresses; what is longer is no address. */
 static uint64_t canonical(const struct kd_expr_env *env, uint64_t v)
 {
-	return env->pointer_size == 4 && v <= UINT32_MAX ? (uint64_t)(int64_t)(int32_t)(uint32_t)v
-	                                                 : v;
+	bool extend = env->pointer_size == 4 && !env->plain && v <= UINT32_MAX;
+
+	return extend ? (uint64_t)(int64_t)(int32_t)(uint32_t)v : v;
 }
 
 static int lookup(struct parser *s, bool reg_only, bool *was_reg, const char *name, uint64_t *v)
@@ -319,9 +320,8 @@ static int range_count(const struct kd_expr_env *env, const char **text, unsigne
 	bool unlimited = *p == '?';
 	if (unlimited)
 		p++;
-	/* A count is not an address: nothing of it is sign-extended. */
 	struct kd_expr_env plain = *env;
-	plain.pointer_size = 8;
+	plain.plain = true;
 	int err = kd_expr_eval(&plain, &p, count, error, cap);
 	if (err)
 		return err;

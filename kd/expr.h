@@ -7,6 +7,8 @@
 #ifndef KD_EXPR_H
 #define KD_EXPR_H
 
+#include <stdbool.h>
+
 #include "kdproto/bytes.h"
 #include "kdproto/err.h"
 
@@ -17,6 +19,8 @@
 struct kd_expr_env {
 	void *ctx;
 	unsigned pointer_size; /* 4 or 8 */
+	bool plain;            /* what is wanted is no virtual address: nothing is
+	                        * sign-extended */
 	int (*reg)(void *ctx, const char *name, uint64_t *value, char *error, size_t cap);
 	int (*module)(void *ctx, const char *name, uint64_t *value, char *error, size_t cap);
 	int (*load)(void *ctx, uint64_t address, unsigned size, uint64_t *value, char *error,
@@ -25,7 +29,7 @@ struct kd_expr_env {
 
 /* Evaluates the expression at *text and moves *text behind it and behind the
  * blanks that follow. On failure error names the token at fault. Values of
- * 32-bit targets are sign-extended, as KD wants addresses. */
+ * 32-bit targets are sign-extended, as KD wants addresses, unless plain. */
 int kd_expr_eval(const struct kd_expr_env *env, const char **text, uint64_t *value, char *error,
                  size_t cap);
 

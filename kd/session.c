@@ -206,7 +206,7 @@ void kd_on_event(void *ctx, uint16_t type, struct kdp_span body)
 
 void kd_session_init(struct kd *k)
 {
-	k->env = (struct kd_expr_env){ k, 8, env_reg, env_module, env_load };
+	k->env = (struct kd_expr_env){ k, 8, false, env_reg, env_module, env_load };
 	k->dump_kind = 'b';
 	if (!k->out)
 		k->out = stdout;

@@ -62,6 +62,17 @@ def machine_level(lab):
     check("gn" in values[".help"]["commands"] and values["gn"]["ok"], ".help or gn")
 
 
+@test
+def no_sign_in_the_machine(lab):
+    """x86: physical addresses and values of registers are not sign-extended"""
+    values = json_run(lab, None, lab.target("--machine", "x86", "--wait"), "; ".join((
+        "!db 80000000 L4", "!dd fee00000 fee00003", "wrmsr c0000082 80001234",
+        "rdmsr c0000082")))[1]
+    equal(values["!db 80000000 L4"]["address"], "0x80000000", "!db")
+    equal(values["!dd fee00000 fee00003"]["address"], "0xfee00000", "!dd")
+    equal(values["rdmsr c0000082"]["value"], "0x80001234", "rdmsr after wrmsr")
+
+
 @cases(MACHINES)
 def memory(lab, machine):
     """eb ew ed eq, db dw dd dq dp da du, s, ? agree with each other"""

@@ -58,7 +58,7 @@ static char error[256];
 
 static struct kd_expr_env env(unsigned pointer_size)
 {
-	return (struct kd_expr_env){ NULL, pointer_size, get_reg, get_module, get_memory };
+	return (struct kd_expr_env){ NULL, pointer_size, false, get_reg, get_module, get_memory };
 }
 
 static uint64_t value(const char *text, unsigned pointer_size)
@@ -203,6 +203,24 @@ static void test_ranges(void **state)
 	assert_int_equal(range("fffffffffffffff0 L10", 1, &r, &rest), KD_OK);
 }
 
+/* Counts and physical addresses of 32-bit targets. */
+static void test_what_is_no_virtual_address(void **state)
+{
+	(void)state;
+	struct kd_expr_env e = env(4);
+	const char *text = "1000 L?90000000", *load = "1000 Lpoi(10)";
+	struct kd_range r;
+	assert_int_equal(kd_expr_range(&e, &text, 1, &r, error, sizeof(error)), KD_OK);
+	assert_true(r.address == 0x1000 && r.count == 0x90000000);
+	/* A pointer has 4 bytes there as well. */
+	assert_int_equal(kd_expr_range(&e, &load, 1, &r, error, sizeof(error)), KD_OK);
+	assert_true(r.count == 0x14);
+	e.plain = true;
+	text = "7fffff00 80000100";
+	assert_int_equal(kd_expr_range(&e, &text, 1, &r, error, sizeof(error)), KD_OK);
+	assert_true(r.address == 0x7FFFFF00 && r.count == 0x201);
+}
+
 static void test_bad_ranges(void **state)
 {
 	(void)state;
@@ -224,10 +242,14 @@ static void test_bad_ranges(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_numbers),          cmocka_unit_test(test_operators),
-		cmocka_unit_test(test_names_and_memory), cmocka_unit_test(test_sign_extension),
-		cmocka_unit_test(test_errors),           cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_operators),
+		cmocka_unit_test(test_names_and_memory),
+		cmocka_unit_test(test_sign_extension),
+		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_bad_ranges),
+		cmocka_unit_test(test_what_is_no_virtual_address),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
