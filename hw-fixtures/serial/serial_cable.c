@@ -545,9 +545,15 @@ int main(int argc, char **argv)
 	if (wanted.ftdi)
 		seal_latency(testbed);
 	ending.loop = g_main_loop_new(NULL, FALSE);
+	preload_direct();
+	/* The child calls nothing of what umockdev's library stands before: another thread
+	 * may have had its lock when the process was copied. */
+	pid_t parent = getpid();
 	child = fork();
 	if (child == 0) {
-		preload_direct();
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (getppid() != parent)
+			_exit(127);
 		execvp(argv[at], argv + at);
 		perror(argv[at]);
 		_exit(127);

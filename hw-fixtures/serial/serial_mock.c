@@ -14,12 +14,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/serial.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
@@ -214,22 +216,25 @@ static void describe_slow(char *sysfs, size_t cap)
 	ports[MOCK_SLOW].sysfs = sysfs;
 }
 
+/* The child calls nothing of what umockdev's library stands before, not even close():
+ * another thread may have had its lock when the process was copied. */
 static pid_t start(char **argv, const int *masters)
 {
-	pid_t pid = fork();
+	pid_t parent = getpid(), pid = fork();
 
 	if (pid != 0)
 		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(127);
 	/* Up and away from the numbers that are to be given out. */
 	int high[SERIAL_MOCK_PORTS];
-	for (int i = 0; i < SERIAL_MOCK_PORTS; i++)
-		high[i] = fcntl(masters[i], F_DUPFD, SERIAL_MOCK_FD + SERIAL_MOCK_PORTS);
-	for (int i = 0; i < SERIAL_MOCK_PORTS; i++)
-		close(masters[i]);
 	for (int i = 0; i < SERIAL_MOCK_PORTS; i++) {
-		dup2(high[i], SERIAL_MOCK_FD + i);
-		close(high[i]);
+		high[i] = fcntl(masters[i], F_DUPFD_CLOEXEC, SERIAL_MOCK_FD + SERIAL_MOCK_PORTS);
+		fcntl(masters[i], F_SETFD, FD_CLOEXEC);
 	}
+	for (int i = 0; i < SERIAL_MOCK_PORTS; i++)
+		dup2(high[i], SERIAL_MOCK_FD + i);
 	execvp(argv[0], argv);
 	perror(argv[0]);
 	_exit(127);

@@ -305,16 +305,17 @@ static void accept_control(struct program *p)
 
 /* ---- the program ------------------------------------------------------ */
 
-/* In a mount namespace of its own there is a /run/udev/control. */
+/* In a mount namespace of its own there is a /run/udev/control. Called in the child, which
+ * must call nothing of what umockdev's library stands before, such as mkdir() and open():
+ * another thread may have had its lock when the process was copied. */
 static bool fake_udev(void)
 {
-	int flags = CLONE_NEWNS | (geteuid() ? CLONE_NEWUSER : 0), fd;
+	int flags = CLONE_NEWNS | (geteuid() ? CLONE_NEWUSER : 0);
 
-	if (unshare(flags) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    mount("none", "/run", "tmpfs", 0, NULL) < 0 || mkdir("/run/udev", 0755) < 0)
-		return false;
-	fd = open("/run/udev/control", O_CREAT | O_WRONLY | O_CLOEXEC, 0644);
-	return fd >= 0 && close(fd) == 0;
+	return unshare(flags) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	       mount("none", "/run", "tmpfs", 0, NULL) == 0 &&
+	       mkdirat(AT_FDCWD, "/run/udev", 0755) == 0 &&
+	       mknodat(AT_FDCWD, "/run/udev/control", S_IFREG | 0644, 0) == 0;
 }
 
 static _Noreturn void run_child(const struct program *p, pid_t parent)

@@ -14,7 +14,7 @@ import stocktarget
 from stocktarget import COUNTER, HARD_INT3, HOLE, KERNEL, REGION, WORK, Stock
 
 CONTRACT = "vertarget; db nt L10; lm; .endpsrv"
-PATIENT = 20  # as patient as that, it repeats nothing, however busy this machine is
+PATIENT = 80  # as patient as that, it repeats nothing, however busy this machine is
 NO_CAUSE = ("repeats", "resend_out", "duplicates_in", "wrong_type_in", "abandoned", "acks_ignored",
             "set_context_refused", "symbol_range_set")
 
