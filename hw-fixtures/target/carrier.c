@@ -109,6 +109,10 @@ bool carrier_open_tcp(struct carrier *c, const char *address)
 		snprintf(host, sizeof(host), "%.*s", (int)(colon - address) - 2, address + 1);
 	else if (colon)
 		snprintf(host, sizeof(host), "%.*s", (int)(colon - address), address);
+	/* getaddrinfo takes any number, modulo 65536. */
+	if (!*port || strlen(port) > 5 || strspn(port, "0123456789") < strlen(port) ||
+	    atoi(port) > 65535)
+		return complain(address, "the port must be 0 to 65535");
 	err = getaddrinfo(host, port, &hints, &ai);
 	if (err)
 		return complain(address, gai_strerror(err));

@@ -52,6 +52,8 @@ def usage_errors_say_what_is_wrong():
 
 def a_carrier_that_cannot_be_had():
     for args in (['--unix', '/nonexistent/x'], ['--unix', 'x' * 200], ['--tcp', '127.0.0.1:x'],
+                 ['--tcp', '70000'], ['--tcp', '-1'], ['--tcp', 'localhost:65536'], ['--tcp', '4464 '],
+                 ['--tcp', '127.0.0.1:'], ['--tcp', 'localhost:http'],
                  ['--pty=/nonexistent/x']):
         p = subprocess.run([PROGRAM] + args, capture_output=True, text=True, timeout=10)
         equal(p.returncode, 1)
