@@ -356,8 +356,10 @@ bool kcs_same_hardware(const struct kcs_trans *a, const struct kcs_trans *b)
 	/* One target a port, wherever it is. */
 	if (a->kind == KCS_NET && b->kind == KCS_NET)
 		return a->udp_port == b->udp_port;
-	return a->kind == b->kind && !strcmp(a->port, b->port) &&
-	       (a->kind != KCS_COM_IPPORT || a->ipport == b->ipport);
+	/* Names of hosts have no case. */
+	if (a->kind == KCS_COM_IPPORT && b->kind == KCS_COM_IPPORT)
+		return a->ipport == b->ipport && kcs_same_name(a->port, b->port);
+	return a->kind == b->kind && !strcmp(a->port, b->port);
 }
 
 /* ---- kd -k ------------------------------------------------------------- */

@@ -13,7 +13,7 @@ enum kds_log_level {
 	KDS_LOG_WARNING,
 	KDS_LOG_INFO,
 	KDS_LOG_DEBUG,
-	KDS_LOG_TRACE, /* a line a packet */
+	KDS_LOG_TRACE, /* a line for each piece that crosses a target's line */
 };
 
 void kds_log_setup(const char *program, enum kds_log_level level, bool use_syslog);

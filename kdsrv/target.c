@@ -208,6 +208,7 @@ static void flush(struct kds_target *t)
 			t->blocked = true;
 			return;
 		} else {
+			kds_log(KDS_LOG_TRACE, "target", "%s: %zd bytes to it", t->name, n);
 			record(t, false, back, kdp_span(s.p, (size_t)n));
 			kds_host_tx_done(&t->host, (size_t)n, kds_now_ms());
 		}
@@ -237,6 +238,7 @@ static void feed(struct kds_target *t, const uint8_t *buf, size_t n)
 	int64_t read_us = kds_now_us();
 	struct kdp_span in = kdp_span(buf, n);
 
+	kds_log(KDS_LOG_TRACE, "target", "%s: %zu bytes from it", t->name, n);
 	record(t, true, false, in);
 	while (in.n) {
 		size_t took = kds_host_feed(&t->host, in, kds_now_ms());

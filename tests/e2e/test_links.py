@@ -44,6 +44,23 @@ def listener_strings(lab):
 
 
 @test
+def log_levels(lab):
+    """each level logs more than the one before; trace each piece that crosses the line"""
+    logged = []
+    for level in "error", "info", "trace":
+        server, target = lab.server("--log-level", level), lab.target("--wait")
+        lab.kd(server, target, "vertarget")
+        server.signal(signal.SIGTERM)
+        equal(server.wait(), 0, "exit status")
+        logged.append(server.err.splitlines())
+    equal(logged[0], [], "errors")
+    check(0 < len(logged[1]) < len(logged[2]), "%d and %d lines" % tuple(map(len, logged[1:])))
+    for way in "to", "from":
+        matches(r"(?m)^kdsrv: trace: target: com:pipe,port=\S+: \d+ bytes %s it$" % way,
+                "\n".join(logged[2]), "bytes " + way)
+
+
+@test
 def ports_in_use(lab):
     """a TCP port that is taken: exit 1 and a text; a range takes the next, and says which"""
     with socket.create_server(("127.0.0.1", 0), backlog=1) as s:

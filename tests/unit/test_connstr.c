@@ -762,6 +762,8 @@ static void test_same_hardware(void **state)
 		{ "com:port=com1", "com:port=com2", false },
 		{ "com:pipe,port=/a", "com:port=/a", false },
 		{ "com:ipport=1,port=h", "com:ipport=2,port=h", false },
+		{ "com:ipport=1,port=Lab7", "com:ipport=1,port=lab7", true },
+		{ "com:pipe,port=/A", "com:pipe,port=/a", false },
 		{ "net:port=1,target=a", "net:port=1,target=b", true },
 		{ "net:port=1", "net:port=2", false },
 		{ "net:port=1", "net:port=1,usb", false },
