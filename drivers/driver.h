@@ -127,11 +127,13 @@ struct kdd_ops {
 	 * what came, went and was lost, in one line for a human. */
 	void (*describe)(struct kdd *d, char *out, size_t cap);
 	/* Media that choose among several devices only, NULL elsewhere: what is
-	 * open is not the one that is wanted. Closes it (the status becomes
-	 * CONNECTING) and passes it over until it leaves its port; another is
-	 * looked for. */
-	void (*reject)(struct kdd *d);
-	/* As reject: whether other devices could be tried in its place. */
+	 * open is not the one that is wanted, or, unless for_good, another may
+	 * be that rather. Closes it (the status becomes CONNECTING) and passes
+	 * it over until it leaves its port or, unless for_good, until there is
+	 * no other; another is looked for. */
+	void (*reject)(struct kdd *d, bool for_good);
+	/* As reject: whether other devices could be tried in its place. What
+	 * this process has open elsewhere could not. */
 	bool (*has_others)(struct kdd *d);
 	/* Called after any fd was ready or the time-out passed, before recv:
 	 * finishes a connect, pumps a library's events, notices a hang-up. */

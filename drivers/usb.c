@@ -276,15 +276,18 @@ static void usb_service(struct kdd *d)
 	kdd_usb_live(usb_of(d));
 }
 
-static void usb_reject(struct kdd *d)
+static void usb_reject(struct kdd *d, bool for_good)
 {
 	struct kdd_usb_state *u = usb_of(d);
 
 	if (!kdd_usb_is_up(u))
 		return;
-	kdd_fail(d, KD_ERR_NOT_FOUND, "%s is another target; looking for the one that is wanted",
-	         u->name);
-	kdd_usb_skip(u, USB_FOREVER);
+	kdd_fail(d, KD_ERR_NOT_FOUND, "%s %s another target; looking for the one that is wanted",
+	         u->name, for_good ? "is" : "may be");
+	if (for_good)
+		kdd_usb_skip(u, USB_FOREVER);
+	else
+		kdd_usb_skip_until_last(u);
 	kdd_usb_leave(u, true);
 }
 
@@ -301,9 +304,7 @@ static bool usb_has_others(struct kdd *d)
 		return false;
 	ssize_t count = libusb_get_device_list(ctx, &list);
 	for (ssize_t i = 0; i < count && !found; i++)
-		found = kdd_usb_is_wanted(u, list[i]) && !kdd_usb_is_skipped(u, list[i]) &&
-		        !(u->device && kdd_usb_is_at(list[i], u->bus, u->address)) &&
-		        kdd_usb_match(list[i], &match) == KD_OK;
+		found = kdd_usb_is_free(u, list[i]) && kdd_usb_match(list[i], &match) == KD_OK;
 	if (count >= 0)
 		libusb_free_device_list(list, 1);
 	libusb_exit(ctx);

@@ -29,15 +29,21 @@ void kdd_usb_skip(struct kdd_usb_state *u, int64_t until_ms)
 	    (struct kdd_usb_skip){ .bus = u->bus, .address = u->address, .until_ms = until_ms };
 }
 
-bool kdd_usb_is_at(libusb_device *device, uint16_t bus, uint8_t address)
+void kdd_usb_skip_until_last(struct kdd_usb_state *u)
+{
+	kdd_usb_skip(u, USB_FOREVER);
+	u->skips[u->n_skips - 1].is_last_resort = true;
+}
+
+static bool usb_is_at(libusb_device *device, uint16_t bus, uint8_t address)
 {
 	return libusb_get_bus_number(device) == bus && libusb_get_device_address(device) == address;
 }
 
-bool kdd_usb_is_skipped(const struct kdd_usb_state *u, libusb_device *device)
+static bool usb_is_skipped(const struct kdd_usb_state *u, libusb_device *device)
 {
 	for (unsigned i = 0; i < u->n_skips; i++)
-		if (kdd_usb_is_at(device, u->skips[i].bus, u->skips[i].address))
+		if (usb_is_at(device, u->skips[i].bus, u->skips[i].address))
 			return true;
 	return false;
 }
@@ -52,7 +58,7 @@ static void usb_prune_skips(struct kdd_usb_state *u, libusb_device **list, ssize
 		bool there = false;
 
 		for (ssize_t n = 0; n < count && !there; n++)
-			there = kdd_usb_is_at(list[n], u->skips[i].bus, u->skips[i].address);
+			there = usb_is_at(list[n], u->skips[i].bus, u->skips[i].address);
 		if (there && u->skips[i].until_ms > now_ms)
 			u->skips[kept++] = u->skips[i];
 	}
@@ -74,16 +80,16 @@ void kdd_usb_delist(struct kdd_usb_state *u)
 	*at = u->next_open;
 }
 
-/* Another target of this process has it. */
+/* A target of this process has it. */
 static bool usb_is_ours(libusb_device *device)
 {
 	for (const struct kdd_usb_state *o = all_open; o; o = o->next_open)
-		if (o->device && kdd_usb_is_at(device, o->bus, o->address))
+		if (o->device && usb_is_at(device, o->bus, o->address))
 			return true;
 	return false;
 }
 
-bool kdd_usb_is_wanted(const struct kdd_usb_state *u, libusb_device *device)
+static bool usb_is_wanted(const struct kdd_usb_state *u, libusb_device *device)
 {
 	char path[KDD_USB_PATH_CAP];
 
@@ -91,6 +97,11 @@ bool kdd_usb_is_wanted(const struct kdd_usb_state *u, libusb_device *device)
 		return false;
 	kdd_usb_path(device, path);
 	return !u->path || strcmp(u->path, path) == 0;
+}
+
+bool kdd_usb_is_free(const struct kdd_usb_state *u, libusb_device *device)
+{
+	return usb_is_wanted(u, device) && !usb_is_ours(device) && !usb_is_skipped(u, device);
 }
 
 static void usb_take(struct kdd_usb_state *u, libusb_device *device)
@@ -118,6 +129,22 @@ static bool usb_make_context(struct kdd_usb_state *u)
 	return kdd_usb_init(&u->ctx, &u->base) == KD_OK;
 }
 
+/* One that is passed over as long as there is another. */
+static void usb_take_last_resort(struct kdd_usb_state *u, libusb_device **list, ssize_t count)
+{
+	for (unsigned i = 0; i < u->n_skips; i++) {
+		struct kdd_usb_skip *skip = &u->skips[i];
+
+		for (ssize_t n = 0; n < count && skip->is_last_resort; n++) {
+			if (!usb_is_at(list[n], skip->bus, skip->address) || usb_is_ours(list[n]))
+				continue;
+			usb_take(u, list[n]);
+			*skip = u->skips[--u->n_skips];
+			return;
+		}
+	}
+}
+
 /* Takes the first device that will do. */
 bool kdd_usb_find(struct kdd_usb_state *u, int64_t now_ms)
 {
@@ -133,9 +160,10 @@ bool kdd_usb_find(struct kdd_usb_state *u, int64_t now_ms)
 		return false;
 	usb_prune_skips(u, list, count, now_ms);
 	for (ssize_t i = 0; i < count && !u->device; i++)
-		if (kdd_usb_is_wanted(u, list[i]) && !usb_is_ours(list[i]) &&
-		    !kdd_usb_is_skipped(u, list[i]))
+		if (kdd_usb_is_free(u, list[i]))
 			usb_take(u, list[i]);
+	if (!u->device)
+		usb_take_last_resort(u, list, count);
 	libusb_free_device_list(list, 1);
 	return u->device != NULL;
 }

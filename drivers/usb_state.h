@@ -43,7 +43,8 @@ enum kdd_usb_phase {
 struct kdd_usb_skip {
 	uint16_t bus;
 	uint8_t address;
-	int64_t until_ms; /* USB_FOREVER: until it has left */
+	int64_t until_ms;    /* USB_FOREVER: until it has left */
+	bool is_last_resort; /* or until there is no other */
 };
 
 struct kdd_usb_state {
@@ -98,10 +99,10 @@ bool kdd_usb_find(struct kdd_usb_state *u, int64_t now_ms);
 void kdd_usb_forget(struct kdd_usb_state *u);
 /* Passes u->device over. */
 void kdd_usb_skip(struct kdd_usb_state *u, int64_t until_ms);
-bool kdd_usb_is_skipped(const struct kdd_usb_state *u, struct libusb_device *device);
-bool kdd_usb_is_at(struct libusb_device *device, uint16_t bus, uint8_t address);
-/* It has one of the ids, and is where it should be. */
-bool kdd_usb_is_wanted(const struct kdd_usb_state *u, struct libusb_device *device);
+void kdd_usb_skip_until_last(struct kdd_usb_state *u);
+/* It has one of the ids, is where it should be, and neither passed over nor open in
+ * this process. */
+bool kdd_usb_is_free(const struct kdd_usb_state *u, struct libusb_device *device);
 
 /* ---- usb_life.c ------------------------------------------------------- */
 

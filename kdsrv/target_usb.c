@@ -106,10 +106,10 @@ static void tell_once(struct kds_target *t, int level, const char *text)
 	kds_target_tell_note(t, level, text);
 }
 
-static void reject(struct kds_target *t, const char *text)
+static void reject(struct kds_target *t, bool for_good, const char *text)
 {
 	tell_once(t, KDW_WARNING, text);
-	t->driver->ops->reject(t->driver);
+	t->driver->ops->reject(t->driver, for_good);
 	t->told_away = true;
 	device_left(t, text);
 }
@@ -122,7 +122,7 @@ void kds_target_other(struct kds_target *t, const char *name)
 	snprintf(text, sizeof(text), "%s calls itself %s; %s %.*s", device_of(t).text, name,
 	         others ? "trying the next device for" : "waiting for", KCS_USB_NAME_MAX,
 	         t->trans.port);
-	reject(t, text);
+	reject(t, true, text);
 }
 
 void kds_target_unnamed(struct kds_target *t)
@@ -135,11 +135,12 @@ void kds_target_unnamed(struct kds_target *t)
 		snprintf(text, sizeof(text),
 		         "%s does not say its name; trying the next device for %.*s", device.text,
 		         KCS_USB_NAME_MAX, t->trans.port);
-		reject(t, text);
+		reject(t, false, text);
 		return;
 	}
 	snprintf(text, sizeof(text),
-	         "%s does not say its name; it is the only debug device, so it is taken for %.*s",
+	         "%s does not say its name; it is the only debug device left, so it is taken for "
+	         "%.*s",
 	         device.text, KCS_USB_NAME_MAX, t->trans.port);
 	tell_once(t, KDW_WARNING, text);
 	kdt_accept_unnamed(&t->host.kdt);

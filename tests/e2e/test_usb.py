@@ -300,6 +300,37 @@ def no_name_and_another(lab):
     equal(silent.stats()["stops"], 0, "stops of the other")
 
 
+@test
+def no_name_and_a_known_one(lab):
+    """nor does another target's device keep it from being taken"""
+    machine = Machine(lab, (), ())
+    server = machine.server()
+    known = UsbTarget(lab, machine.cables[0])
+    c, d = lab.closing(Client(server)), lab.closing(Client(server))
+    c.attach(known)
+    UsbTarget(lab, machine.cables[1], "--hostile", "no-name", name="lab2")
+    plugged(machine, 2)
+    equal(d.open("usb:targetname=lab2").err, OK, "OPEN")
+    wait_notice(d, "2-2 .*does not say its name.*only debug device")
+    stopped_again(d)
+    still_works(c)
+
+
+@cases((1, 2))
+def no_name_and_a_wrong_one(lab, silent):
+    """when the other one turns out to be somebody else's, it is taken: port"""
+    machine = Machine(lab, (), ())
+    server = machine.server()
+    UsbTarget(lab, machine.cables[silent - 1], "--hostile", "no-name")
+    other = UsbTarget(lab, machine.cables[2 - silent], name="other")
+    plugged(machine, 1, 2)
+    c = lab.closing(Client(server))
+    equal(c.open("usb:targetname=lab1").err, OK, "OPEN")
+    wait_notice(c, "calls itself other")
+    stopped_again(c)
+    equal(other.stats()["stops"], 0, "stops of the other")
+
+
 @cases(("endless-name", "trailers", "halves"))
 def hostile(lab, kind):
     """a target that breaks a rule of the cable is debugged all the same"""

@@ -751,7 +751,9 @@ static void one_that_another_target_has_is_left_alone(void **state)
 	assert_int_equal(second->ops->status(second), KDD_CONNECTING);
 	plug(2);
 	must_work(second, 2);
+	assert_false(second->ops->has_others(second));
 	kdd_close(first);
+	assert_true(second->ops->has_others(second));
 	unplug(2);
 	until_status(second, KDD_CONNECTING);
 	must_work(second, 1);
@@ -767,12 +769,12 @@ static void the_wrong_one_is_rejected(void **state)
 	assert_false(d->ops->has_others(d));
 	plug(2);
 	assert_true(d->ops->has_others(d));
-	d->ops->reject(d);
+	d->ops->reject(d, true);
 	assert_int_equal(d->ops->status(d), KDD_CONNECTING);
 	assert_non_null(strstr(d->error, "another target"));
 	must_work(d, 2);
 	assert_false(d->ops->has_others(d));
-	d->ops->reject(d);
+	d->ops->reject(d, true);
 	/* Both are passed over, until one is plugged in anew. */
 	unplug(1);
 	plug(1);
@@ -790,7 +792,7 @@ static void one_may_be_rejected_while_its_stall_is_cleared(void **state)
 	hang_in_a_stall(d);
 	plug(2);
 	fds++; /* its cable */
-	d->ops->reject(d);
+	d->ops->reject(d, true);
 	tell(1, "go");
 	must_work(d, 2);
 	assert_non_null(strstr(d->error, "another target"));
@@ -798,6 +800,32 @@ static void one_may_be_rejected_while_its_stall_is_cleared(void **state)
 	assert_int_equal(open_fds(), fds);
 	d = open_at("2-1");
 	must_work(d, 1);
+	kdd_close(d);
+}
+
+/* Neither says whose it is: the first is taken again when the second is not it. */
+static void one_that_may_be_wrong_is_the_last_resort(void **state)
+{
+	char line[512];
+
+	(void)state;
+	plug(2);
+	struct kdd *d = open_at(NULL);
+	d->ops->describe(d, line, sizeof(line));
+	unsigned first = strncmp(line, "2-1", 3) == 0 ? 1 : 2;
+	must_work(d, first);
+	d->ops->reject(d, false);
+	assert_non_null(strstr(d->error, "may be another target"));
+	assert_int_equal(d->ops->status(d), KDD_CONNECTING);
+	must_work(d, 3 - first);
+	assert_false(d->ops->has_others(d));
+	d->ops->reject(d, true);
+	assert_int_equal(d->ops->status(d), KDD_CONNECTING);
+	/* As often as need be. */
+	must_work(d, first);
+	d->ops->reject(d, false);
+	assert_int_equal(d->ops->status(d), KDD_CONNECTING);
+	must_work(d, first);
 	kdd_close(d);
 }
 
@@ -1101,6 +1129,7 @@ static int run_plugs(void)
 		PLUGGED(one_that_another_target_has_is_left_alone),
 		PLUGGED(the_wrong_one_is_rejected),
 		PLUGGED(one_may_be_rejected_while_its_stall_is_cleared),
+		PLUGGED(one_that_may_be_wrong_is_the_last_resort),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
