@@ -474,6 +474,7 @@ static void test_copy_behind_reset(void **state)
 		{ KDP_STATE_CHANGE64, "stop", true },
 		{ KDP_FILE_IO, "open", true },
 		{ KDP_DEBUG_IO, "12", false },
+		{ KDP_TRACE_IO, "trace", false },
 	};
 
 	(void)state;
@@ -588,6 +589,96 @@ static void test_reset_cancel(void **state)
 	data_event(KDP_DEBUG_IO, false, "other");
 }
 
+/* The target may have seen the RESET, and says its last packet again under a first
+ * id. */
+static void test_copy_behind_a_cancelled_reset(void **state)
+{
+	(void)state;
+	start_stopped();
+	feed(KDP_DEBUG_IO, ID1, "text");
+	data_event(KDP_DEBUG_IO, false, "text");
+	sends_ack(ID1);
+	kdp_link_reset(&l, now);
+	sends(KDP_RESET, 0, "");
+	kdp_link_reset_cancel(&l);
+	feed(KDP_DEBUG_IO, ID0, "text");
+	no_event();
+	sends_ack(ID0);
+}
+
+/* ---- another target ---------------------------------------------------- */
+
+/* Nothing that was under way reaches it: not the rest of a packet, no ACK, RESEND
+ * or break-in. And nothing of the old one is waited for. */
+static void test_restart_drops_all(void **state)
+{
+	struct kdp_span s;
+
+	(void)state;
+	start_stopped();
+	send_text(REQ, "ask");
+	s = kdp_link_tx(&l, now);
+	assert_true(s.n > 3);
+	kdp_link_tx_done(&l, 3, now);
+	feed(KDP_DEBUG_IO, ID1, "text");
+	data_event(KDP_DEBUG_IO, false, "text");
+	kdp_link_break_in(&l, now);
+	feed_bad(KDP_DEBUG_IO, ID0, "bad");
+	feed_bytes("\x30\x30\x30", 3);
+	no_event();
+	kdp_link_restart(&l);
+	no_event();
+	quiet();
+	waits_for_nothing();
+	assert_true(kdp_link_can_send(&l));
+	/* What begins as the last one went on is a packet of its own. */
+	feed(STOP, SYNC0, "stop");
+	data_event(STOP, true, "stop");
+	sends_ack(ID0);
+	quiet();
+}
+
+static void test_restart_forgets_the_last_packet(void **state)
+{
+	(void)state;
+	start_stopped();
+	/* The same boot screen again is no copy of the first. */
+	kdp_link_restart(&l);
+	feed(STOP, SYNC0, "stop");
+	data_event(STOP, true, "stop");
+	sends_ack(ID0);
+	feed(KDP_DEBUG_IO, ID1, "text");
+	data_event(KDP_DEBUG_IO, false, "text");
+	sends_ack(ID1);
+	kdp_link_reset(&l, now);
+	sends(KDP_RESET, 0, "");
+	feed(KDP_RESET, 0, "");
+	event(KDP_EV_RESET);
+	kdp_link_restart(&l);
+	feed(KDP_DEBUG_IO, ID0, "text");
+	data_event(KDP_DEBUG_IO, false, "text");
+	sends_ack(ID0);
+}
+
+static void test_restart_forgets_resets_and_breaks(void **state)
+{
+	(void)state;
+	start_stopped();
+	kdp_link_break_in(&l, now);
+	sends_break();
+	kdp_link_restart(&l);
+	send_text(REQ, "ask");
+	sends(REQ, ID0, "ask");
+	kdp_link_reset(&l, now);
+	sends(KDP_RESET, 0, "");
+	kdp_link_restart(&l);
+	now += 10 * rules->reset_ms;
+	feed(KDP_RESET, 0, "");
+	assert_false(event(KDP_EV_RESET).answered);
+	sends(KDP_RESET, 0, "");
+	quiet();
+}
+
 /* No stock target does this, and some stub may. */
 static void test_reset_from_target(void **state)
 {
@@ -601,11 +692,19 @@ static void test_reset_from_target(void **state)
 	quiet();
 	waits_for_nothing();
 	/* It answers every RESET: no chain of them. */
+	now += 10 * rules->reset_ms - 1;
 	feed(KDP_RESET, 0, "");
 	no_event();
 	quiet();
 	send_text(REQ, "ask");
 	sends(REQ, ID0, "ask");
+	feed(KDP_ACKNOWLEDGE, ID0, "");
+	event(KDP_EV_ACKED);
+	/* So long after it, it is another. */
+	now++;
+	feed(KDP_RESET, 0, "");
+	assert_false(event(KDP_EV_RESET).answered);
+	sends(KDP_RESET, 0, "");
 }
 
 static void test_crossing_resets(void **state)
@@ -644,6 +743,20 @@ static void test_break_in(void **state)
 	sends(REQ, ID0, "ask");
 	assert_int_equal(kdp_link_deadline(&l), now + rules->host_ack_ms);
 	assert_int_equal(l.stats.tx_break, 1);
+}
+
+static void test_reset_behind_a_break(void **state)
+{
+	(void)state;
+	start_stopped();
+	kdp_link_break_in(&l, now);
+	kdp_link_reset(&l, now);
+	sends(KDP_RESET, 0, "");
+	sends_break();
+	quiet();
+	kdp_link_reset(&l, now);
+	wait_ms(rules->break_gap_ms);
+	sends(KDP_RESET, 0, "");
 }
 
 static void test_break_gap_is_no_busy_loop(void **state)
@@ -833,6 +946,11 @@ int main(void)
 		cmocka_unit_test(test_reset_drops_pending),
 		cmocka_unit_test(test_data_while_reset_is_out),
 		cmocka_unit_test(test_copy_behind_reset),
+		cmocka_unit_test(test_copy_behind_a_cancelled_reset),
+		cmocka_unit_test(test_restart_drops_all),
+		cmocka_unit_test(test_restart_forgets_the_last_packet),
+		cmocka_unit_test(test_restart_forgets_resets_and_breaks),
+		cmocka_unit_test(test_reset_behind_a_break),
 		cmocka_unit_test(test_prompt_behind_reset),
 		cmocka_unit_test(test_other_print_behind_reset),
 		cmocka_unit_test(test_sync_ends_reset),

@@ -284,12 +284,17 @@ static void test_resend(void **state)
 	start(KDP_HOST);
 	ask("ask");
 	sends(REQ, HOST0, "ask");
+	assert_false(kdp_link_is_lossy(&l, now));
 	feed(KDP_RESEND, 0, "");
 	no_event();
+	assert_true(kdp_link_is_lossy(&l, now));
 	sends(REQ, HOST0, "ask");
 	quiet();
+	now += 300;
 	feed(KDP_ACKNOWLEDGE, HOST0, "");
 	event(KDP_EV_ACKED);
+	/* Nobody knows which of the two was answered: that is no round trip. */
+	assert_int_equal(kdp_link_patience_ms(&l), 500);
 	/* With nothing to send there is nothing to send. */
 	feed(KDP_RESEND, 0, "");
 	no_event();
@@ -540,6 +545,26 @@ static void test_no_asking_beside_a_request(void **state)
 }
 
 /* After a break-in the stop may get lost. */
+/* A copy that was asked for tells of no loss; one that was not does. */
+static void test_copies_that_were_asked_for(void **state)
+{
+	(void)state;
+	start(KDP_HOST);
+	feed(PRINT, 0, "text");
+	delivers(PRINT, "text");
+	sends(KDP_ACKNOWLEDGE, 0, "");
+	kdp_link_ask_again(&l, now);
+	sends(KDP_RESEND, 0, "");
+	now += kdp_rules_kdnet.target_ack_ms - 1;
+	feed(PRINT, 0, "text");
+	no_event();
+	assert_false(kdp_link_is_lossy(&l, now));
+	now++;
+	feed(PRINT, 0, "text");
+	no_event();
+	assert_true(kdp_link_is_lossy(&l, now));
+}
+
 static void test_asking_after_a_break(void **state)
 {
 	(void)state;
@@ -588,6 +613,7 @@ int main(void)
 		cmocka_unit_test(test_no_asking),
 		cmocka_unit_test(test_asking_where_packets_get_lost),
 		cmocka_unit_test(test_no_asking_beside_a_request),
+		cmocka_unit_test(test_copies_that_were_asked_for),
 		cmocka_unit_test(test_asking_after_a_break),
 		cmocka_unit_test(test_asking_until_it_answers),
 	};

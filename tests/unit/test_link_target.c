@@ -223,6 +223,24 @@ static void test_reset_while_pending(void **state)
 	event(KDP_EV_ACKED);
 }
 
+/* Who sends a RESET is there: all tries again. */
+static void test_reset_renews_patience(void **state)
+{
+	(void)state;
+	start_met();
+	send_with(PRINT, "text", KDP_SEND_ABANDON);
+	sends(PRINT, ID1, "text");
+	for (unsigned i = 1; i < rules->target_tries; i++) {
+		wait_ms(rules->target_ack_ms);
+		sends(PRINT, ID1, "text");
+	}
+	feed(KDP_RESET, 0, "");
+	event(KDP_EV_RESET);
+	sends(KDP_RESET, 0, "");
+	sends(PRINT, ID0, "text");
+	give_up("text", ID0, rules->target_tries);
+}
+
 static void test_reset_clears_flag(void **state)
 {
 	(void)state;
@@ -323,6 +341,7 @@ int main(void)
 		cmocka_unit_test(test_never_gives_up),
 		cmocka_unit_test(test_reset_while_idle),
 		cmocka_unit_test(test_reset_while_pending),
+		cmocka_unit_test(test_reset_renews_patience),
 		cmocka_unit_test(test_reset_clears_flag),
 		cmocka_unit_test(test_resend),
 		cmocka_unit_test(test_bad_request),
