@@ -5,6 +5,7 @@ transport_tests = \
 	%D%/unit/test_kdnet \
 	%D%/unit/test_kdnet_carrier \
 	%D%/unit/test_kdnet_hosts \
+	%D%/unit/test_record \
 	%D%/unit/test_transport \
 	%D%/unit/test_usb
 check_PROGRAMS += $(transport_tests)
@@ -18,6 +19,8 @@ TESTS += $(transport_tests)
 %C%_unit_test_kdnet_carrier_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_unit_test_kdnet_hosts_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_kdnet_hosts_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
+%C%_unit_test_record_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_record_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_unit_test_transport_CFLAGS = $(AM_CFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_transport_LDADD = libtransport.a libkdproto.a $(CRYPTO_LIBS) $(CMOCKA_LIBS)
 %C%_unit_test_usb_SOURCES = %D%/unit/test_usb.c %D%/unit/usb_session.c %D%/unit/usb_session.h
