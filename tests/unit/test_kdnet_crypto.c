@@ -159,6 +159,9 @@ static void short_words_are_weak(void **state)
 	(void)state;
 	kdn_key_parse(key, "zzzz.zzzz.1.1", error, sizeof(error));
 	assert_non_null(kdn_key_weakness(key));
+	/* As long as each of them is. */
+	kdn_key_parse(key, "zzzz.zzzz.1.10000", error, sizeof(error));
+	assert_null(kdn_key_weakness(key));
 	kdn_key_parse(key, "1a2b3c4d5e6f.9z8y7x6w5v4u.abcdefghijkl.z1y2x3w4v5u6", error,
 	              sizeof(error));
 	assert_null(kdn_key_weakness(key));

@@ -181,6 +181,9 @@ static void test_resend(void **state)
 
 static void test_bad_packet(void **state)
 {
+	uint8_t wire[KDP_MAX_FRAME];
+	size_t n;
+
 	(void)state;
 	start_stopped();
 	feed_bad(KDP_DEBUG_IO, ID1, "some text");
@@ -203,6 +206,17 @@ static void test_bad_packet(void **state)
 	data_event(KDP_DEBUG_IO, false, "some text");
 	no_event();
 	sends_ack(ID0);
+	quiet();
+	/* Nor is there while it is still coming. */
+	n = encode(wire, KDP_DEBUG_IO, ID1, "some text");
+	feed_bad(KDP_DEBUG_IO, ID1, "some text");
+	feed_bytes(wire, 5);
+	no_event();
+	quiet();
+	feed_bytes(wire + 5, n - 5);
+	data_event(KDP_DEBUG_IO, false, "some text");
+	no_event();
+	sends_ack(ID1);
 	quiet();
 }
 
