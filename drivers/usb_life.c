@@ -377,7 +377,8 @@ static void usb_look(struct kdd_usb_state *u, int64_t now_ms)
 		kdd_usb_set_phase(u, USB_WAITING, now_ms);
 		return;
 	}
-	if (u->n_skips == 0)
+	/* Without a context the error tells why there is none. */
+	if (u->n_skips == 0 && u->ctx)
 		kdd_usb_say_none(u);
 	kdd_usb_set_phase(u, USB_LOOKING, now_ms + USB_LOOK_MS);
 }

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -686,6 +687,28 @@ static void it_may_come_later(void **state)
 	kdd_close(d);
 }
 
+/* Where no udevd runs, each look needs descriptors. */
+static void why_it_cannot_look_is_told(void **state)
+{
+	struct kdd *d = open_at(NULL);
+	int64_t until_ms = now_ms() + LONG_MS;
+	struct rlimit before, none;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 4; /* what poll() may be given */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	while (access("/run/udev/control", F_OK) < 0 && !strstr(d->error, "libusb cannot start") &&
+	       now_ms() < until_ms)
+		turn(d);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(now_ms() < until_ms);
+	plug(1);
+	must_work(d, 1);
+	kdd_close(d);
+}
+
 static void unplugged_in_the_middle_of_a_read(void **state)
 {
 	struct kdd *d = open_at(NULL);
@@ -1123,6 +1146,7 @@ static int run_plugs(void)
 {
 	const struct CMUnitTest tests[] = {
 		UNPLUGGED(it_may_come_later),
+		UNPLUGGED(why_it_cannot_look_is_told),
 		PLUGGED(unplugged_in_the_middle_of_a_read),
 		PLUGGED(ten_enumerations),
 		PLUGGED(two_by_path),
