@@ -64,9 +64,8 @@ static const char *parse_word(const char **text, uint64_t *out)
 	return NULL;
 }
 
-int kdn_key_parse(uint8_t out[KDN_KEY_LEN], const char *text, char *error, size_t cap)
+static int parse_words(uint8_t key[KDN_KEY_LEN], const char *text, char *error, size_t cap)
 {
-	uint8_t key[KDN_KEY_LEN];
 	uint64_t any = 0;
 
 	for (int i = 0; i < WORDS; i++) {
@@ -94,9 +93,19 @@ int kdn_key_parse(uint8_t out[KDN_KEY_LEN], const char *text, char *error, size_
 		snprintf(error, cap, "key: all zero; targets refuse it");
 		return KD_ERR_INVALID;
 	}
-	memcpy(out, key, sizeof(key));
-	OPENSSL_cleanse(key, sizeof(key));
 	return KD_OK;
+}
+
+int kdn_key_parse(uint8_t out[KDN_KEY_LEN], const char *text, char *error, size_t cap)
+{
+	uint8_t key[KDN_KEY_LEN];
+	int err = parse_words(key, text, error, cap);
+
+	if (!err)
+		memcpy(out, key, sizeof(key));
+	/* One with a mistake in it tells most of the right one. */
+	OPENSSL_cleanse(key, sizeof(key));
+	return err;
 }
 
 #define BETWEEN_KEYS " \t\r\n,"
