@@ -477,8 +477,11 @@ static void more_is_done_each_time(void **state)
 	assert_int_equal(d->ops->status(d), KDD_CONNECTING);
 	assert_int_equal(status_of(1, "configurations"), configurations + 1);
 	assert_int_equal(status_of(1, "resets"), resets + 1);
-	/* It stays alone until it is plugged in again. */
+	/* It stays alone, for a while or until it is plugged in again. */
 	tell(1, "ioerror in 0");
+	for (until_ms = now_ms() + 1500; now_ms() < until_ms; turn(d))
+		assert_int_equal(d->ops->status(d), KDD_CONNECTING);
+	assert_int_equal(status_of(1, "resets"), resets + 1);
 	unplug(1);
 	plug(1);
 	must_work(d, 1);
