@@ -134,6 +134,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			i += n;
 			break;
 		}
+		must(host.usb.early_at <= host.usb.early_len);
+		must(host.usb.early_last <= host.usb.early_len);
 	}
 	return 0;
 }
