@@ -573,6 +573,24 @@ static void several_that_stall_are_sent_again_in_order(void **state)
 	kdd_close(d);
 }
 
+static void both_ways_may_stall_at_once(void **state)
+{
+	unsigned before = status_of(1, "clear_halts");
+	struct kdd *d = open_at(NULL);
+
+	(void)state;
+	must_work(d, 1);
+	send_while_deaf(d, 1);
+	tell(1, "stall out");
+	tell(1, "stall");
+	tell(1, "hear");
+	debuggee_must_get(d, 1, 16, 0);
+	must_work(d, 1);
+	assert_int_equal(status_of(1, "clear_halts"), before + 2);
+	must_say(d, "attached 1 times");
+	kdd_close(d);
+}
+
 /* The device takes what follows the one that fails. */
 static void one_that_was_passed_is_not_sent_again(void **state)
 {
@@ -748,6 +766,27 @@ static void ten_enumerations(void **state)
 	}
 	must_work(d, 1);
 	must_say(d, "attached 11 times");
+	kdd_close(d);
+}
+
+/* However long nobody asks: who asks hears that it was away. */
+static void no_device_follows_another_unseen(void **state)
+{
+	struct kdd *d = open_at(NULL);
+
+	(void)state;
+	must_work(d, 1);
+	unplug(1);
+	plug(1);
+	for (int64_t until_ms = now_ms() + 1500; now_ms() < until_ms;) {
+		struct pollfd fds[4];
+
+		poll(fds, d->ops->pollfds(d, false, fds, 4), 10);
+		d->ops->service(d);
+	}
+	assert_int_equal(d->ops->status(d), KDD_CONNECTING);
+	assert_non_null(strstr(d->error, "unplugged"));
+	must_work(d, 1);
 	kdd_close(d);
 }
 
@@ -1116,6 +1155,7 @@ static int run_faults(void)
 		PLUGGED(an_overflow_is_dropped),
 		PLUGGED(only_short_ones_are_followed),
 		PLUGGED(several_that_stall_are_sent_again_in_order),
+		PLUGGED(both_ways_may_stall_at_once),
 		PLUGGED(one_that_was_passed_is_not_sent_again),
 	};
 
@@ -1152,6 +1192,7 @@ static int run_plugs(void)
 		UNPLUGGED(why_it_cannot_look_is_told),
 		PLUGGED(unplugged_in_the_middle_of_a_read),
 		PLUGGED(ten_enumerations),
+		PLUGGED(no_device_follows_another_unseen),
 		PLUGGED(two_by_path),
 		PLUGGED(one_that_another_target_has_is_left_alone),
 		PLUGGED(the_wrong_one_is_rejected),
