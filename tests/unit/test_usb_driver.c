@@ -287,6 +287,8 @@ static void sizes(void **state)
 		must_send(d, all[i], i + 100);
 		debuggee_must_get(d, 1, all[i], i + 100);
 	}
+	static uint8_t huge[MAX_TRANSFER + 1];
+	assert_int_equal(d->ops->send(d, huge, sizeof(huge)), KD_ERR_TOO_BIG);
 	/* An empty one is nothing, and does not end anything. */
 	debuggee_send(1, 0, 0);
 	debuggee_send(1, 5, 1);
@@ -465,6 +467,7 @@ static void more_is_done_each_time(void **state)
 {
 	unsigned configurations = status_of(1, "configurations"), resets = status_of(1, "resets");
 	struct kdd *d = open_at(NULL);
+	char line[512];
 
 	(void)state;
 	must_work(d, 1);
@@ -477,6 +480,9 @@ static void more_is_done_each_time(void **state)
 	assert_int_equal(d->ops->status(d), KDD_CONNECTING);
 	assert_int_equal(status_of(1, "configurations"), configurations + 1);
 	assert_int_equal(status_of(1, "resets"), resets + 1);
+	/* Each time there was a pause. */
+	d->ops->describe(d, line, sizeof(line));
+	assert_in_range(strtoul(strstr(line, " stalls, ") + 9, NULL, 10), 20, 1000);
 	/* It stays alone, for a while or until it is plugged in again. */
 	tell(1, "ioerror in 0");
 	for (until_ms = now_ms() + 1500; now_ms() < until_ms; turn(d))
