@@ -114,6 +114,7 @@ static void decode_ipv4(struct kcap_packet *out, struct kdp_span s, bool snapped
 		return;
 	map_ipv4(out->src.ip, s.p + 12);
 	map_ipv4(out->dst.ip, s.p + 16);
+	out->cut = snapped && total > s.n;
 	/* 0 is what a sender with segmentation offload shows. What lies behind
 	 * the total is the padding of a short Ethernet frame. */
 	if (total >= header && total < s.n)
@@ -175,6 +176,7 @@ static void decode_ipv6(struct kcap_packet *out, struct kdp_span s, bool snapped
 	memcpy(out->src.ip, h + 8, 16);
 	memcpy(out->dst.ip, h + 24, 16);
 	len = get_be16(h + 4);
+	out->cut = snapped && len > s.n;
 	if (len && len < s.n)
 		s.n = len;
 	proto = skip_extensions(h[6], &s, &fragment);

@@ -42,6 +42,7 @@ struct kcap_packet {
 	enum kcap_proto proto;
 	struct kdn_address src, dst;
 	struct kdp_span payload; /* points into the frame */
+	bool cut;                /* TCP: the capture holds only its beginning */
 	uint32_t tcp_seq;
 	uint8_t tcp_flags;
 	struct kdd_usb_step usb;

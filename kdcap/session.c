@@ -515,6 +515,8 @@ static bool udp(struct kcap_session *s, struct kcap_event *e)
 	return false;
 }
 
+static const char snap_length[] = "the capture holds only its beginning (snapshot length)";
+
 static bool cut_off(struct kcap_session *s, struct kcap_event *e, const char *why)
 {
 	e->kind = KCAP_CUT_OFF;
@@ -560,7 +562,9 @@ bool kcap_feed(struct kcap_session *s, const struct kcap_packet *p)
 	case KCAP_UDP:
 		return udp(s, e);
 	case KCAP_TCP:
-		return kcap_stream_feed(s, &s->packet);
+		if (!p->cut)
+			return kcap_stream_feed(s, &s->packet);
+		return kcap_stream_cut(s, p, e) && cut_off(s, e, snap_length);
 	case KCAP_CLEAR:
 		return clear_record(s, e);
 	case KCAP_USB:
@@ -573,7 +577,7 @@ bool kcap_feed(struct kcap_session *s, const struct kcap_packet *p)
 	case KCAP_SNAPPED:
 		if (!has_magic(p->payload, "MDBG"))
 			return false;
-		return cut_off(s, e, "the capture holds only its beginning (snapshot length)");
+		return cut_off(s, e, snap_length);
 	case KCAP_OTHER:
 		return false;
 	}

@@ -149,6 +149,9 @@ void kcap_usb_free(struct kcap_session *s);
 
 /* stream.c */
 bool kcap_stream_feed(struct kcap_session *s, const struct kcap_packet *p);
+/* A segment of which the capture holds only the beginning: what it brought is lost, and
+ * what follows does not join it. Fills who sent it; false: nothing says that it is KD. */
+bool kcap_stream_cut(struct kcap_session *s, const struct kcap_packet *p, struct kcap_event *e);
 /* A chunk of a stream that is known to be KD, in order. */
 void kcap_stream_chunk(struct kcap_session *s, const struct kcap_packet *p,
                        enum kcap_sender sender);

@@ -204,6 +204,29 @@ bool kcap_stream_feed(struct kcap_session *s, const struct kcap_packet *p)
 	return true;
 }
 
+static bool has_leader(struct kdp_span s)
+{
+	uint32_t leader = s.n >= 4 ? kdp_get_u32(s.p) : 0;
+
+	return leader == KDP_LEADER_DATA || leader == KDP_LEADER_CONTROL;
+}
+
+bool kcap_stream_cut(struct kcap_session *s, const struct kcap_packet *p, struct kcap_event *e)
+{
+	int end;
+	struct kcap_flow *f = find_flow(s, p, &end);
+
+	e->stream = true;
+	if (f)
+		half_clear(&f->half[end]);
+	if (f && f->link) {
+		f->used = p->frame;
+		e->link = f->link->number;
+		e->sender = end == f->target_end ? KCAP_TARGET : KCAP_HOST;
+	}
+	return e->link || has_leader(p->payload);
+}
+
 void kcap_stream_chunk(struct kcap_session *s, const struct kcap_packet *p, enum kcap_sender sender)
 {
 	struct kcap_flow *f = find_flow(s, p, &s->end);

@@ -364,6 +364,39 @@ def snapped(lab):
     check(0 < len(cut) < len(got), "some are cut, some whole")
 
 
+def segment(seq, payload=b"", snap=None, flags=0x18):
+    """A TCP segment of a target that serves port 4444, and its length on the wire."""
+    tcp = struct.pack(">HHIIBBHHH", 4444, 50000, seq, 0, 0x50, flags, 1000, 0, 0) + payload
+    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, 6, 0) + TARGET + HOST + tcp
+    return ip[:snap], len(ip)
+
+
+@test
+def snapped_streams(lab):
+    """TCP: what is cut is named, what is whole is read, strangers are none of it"""
+    def line(text):
+        return kd_packet(3, 0x80800000, struct.pack("<IHHIQ", 0x3230, 0, 0, len(text), 0)[:16] +
+                         text.encode()) + b"\xaa"
+    long, short = line("x" * 200), line("short")
+    pieces = [("cut", segment(1000, long, snap=100))]
+    at = 1000 + len(long)
+    for n in range(3):
+        pieces += [("short", segment(at, short)), ("cut", segment(at + len(short), long, snap=100)),
+                   ("cut", segment(at + len(short) + len(long), b"y" * 50, snap=60))]
+        at += len(short) + len(long) + 50
+    pieces += [("short", segment(at, short))]
+    packets = [p for _, p in pieces]
+    packets += [(p[:20] + struct.pack(">H", 80) + p[22:], n) for p, n in
+                (segment(5, b"GET / HTTP/1.0", snap=50), segment(19, b"Host: none"))]
+    data = pcap([])
+    for n, (p, wire) in enumerate(packets):
+        data += struct.pack("<IIII", 1700000000, n, len(p), wire) + p
+    got = decode(lab, save(lab, "snapped", data))
+    equal([(o["frame"], "cut" if o["type"] == "cut-off" else o["fields"]["text"]) for o in got],
+          [(n, what) for n, (what, _) in enumerate(pieces, 1)], "what is shown")
+    equal({(o["dir"], o["channel"], o["link"]) for o in got[1:]}, {("target", "stream", 1)}, "who")
+
+
 def has_sanitizer():
     """Which keeps much memory of its own."""
     ldd = subprocess.run(["ldd", PROGRAMS["kdcap"]], stdout=subprocess.PIPE, text=True)
