@@ -100,6 +100,7 @@ def power_on_impatient(lab, byte_us):
 def first_print(lab):
     """The host comes while the first print waits for its ACK"""
     t = stock(lab, patience=PATIENT)
+    eventually(lambda: t.link.unacknowledged, "the first print waits")
     contract(lab, t, modules=1)
     needless(t, resets_in=1, repeats=1)
 

@@ -153,6 +153,9 @@ def replay(lab, name, way, tx_id=ID_FIRST | ID_SYNC):
         equal(got[:len(due)], due, "%.3f s" % at)
         if at - last_at > SILENCE_S:
             listen(min(at - last_at, 1), lambda: False)
+        if at - last_at > 1:
+            # Long enough for the target to give up what nobody acknowledges.
+            listen(10, lambda: t.link.unacknowledged != "abandonable")
         s.send(piece)
         last_at = at
     listen(5, lambda: len(got) >= len(want))

@@ -225,6 +225,7 @@ class Link:
         self.port, self.wait_s, self.patience, self.stall = port, wait_s, patience, stall
         self.random = random.Random(seed)
         self.counters = collections.Counter()
+        self.unacknowledged = None  # what was sent; whether it may be given up
         self.restart()
 
     def restart(self):
@@ -355,6 +356,12 @@ class Link:
 
     def send(self, kind, payload, abandon):
         """True when it was acknowledged, or may count as it."""
+        try:
+            return self._send(kind, payload, abandon)
+        finally:
+            self.unacknowledged = None
+
+    def _send(self, kind, payload, abandon):
         tries, copies = 20, 0
         while True:
             if abandon and not tries:
@@ -364,6 +371,7 @@ class Link:
                 return False
             self._stall()
             self.port.write(data(kind, self.tx_id, payload))
+            self.unacknowledged = "abandonable" if abandon else "kept"
             self.counters["repeats"] += copies > 0 and self.port.conn is not None
             copies += 1
             result, waits = TIMEOUT, 0
