@@ -13,6 +13,7 @@
 
 /* A leftover 62 is noticed at one of the first clock ticks. */
 #define LEFTOVER_BREAK_MS      1000
+#define SETTLE_MAX             8    /* stops that are looked at in a row */
 #define MAX_PROCESSORS         2048 /* a larger count is not believed */
 #define BREAK_STATUS_CONTROL_C 1
 
@@ -310,10 +311,8 @@ static int attach(struct kd_target *t)
 	return err;
 }
 
-int kd_target_settle(struct kd_target *t)
+static int settle_one(struct kd_target *t)
 {
-	if (!t->unsettled || t->state != KD_RUN_STOPPED)
-		return KD_OK;
 	t->unsettled = false;
 	unsigned long seq = t->stop_seq;
 	int err = attach(t);
@@ -340,6 +339,18 @@ int kd_target_settle(struct kd_target *t)
 	}
 	if (t->state == KD_RUN_STOPPED && t->stop_seq == seq)
 		t->hooks.stopped(t->hooks.ctx);
+	return err;
+}
+
+int kd_target_settle(struct kd_target *t)
+{
+	int err = KD_OK;
+	/* While one stop is looked at, or gone on from, the next may come. */
+	for (unsigned n = 0; n < SETTLE_MAX && !err; n++) {
+		if (!t->unsettled || t->state != KD_RUN_STOPPED)
+			break;
+		err = settle_one(t);
+	}
 	return err;
 }
 

@@ -119,7 +119,7 @@ int kd_target_wait_stop(struct kd_target *t);
 /* KD_ERR_STATE unless stopped. */
 int kd_target_need_stop(struct kd_target *t);
 int kd_target_break(struct kd_target *t);
-/* Deals with a stop that came in. */
+/* Deals with a stop that came in, and with those that come meanwhile. */
 int kd_target_settle(struct kd_target *t);
 
 /* True at the break-in that one 62 too many makes right after a continue:

@@ -124,6 +124,19 @@ static void test_leftover_break_is_swallowed_once(void **state)
 	assert_has(fake_out(f), "\"stop\"");
 }
 
+static void test_stop_right_behind_a_leftover_one(void **state)
+{
+	struct fake *f = *state;
+	assert_int_equal(fake_run(f, "g"), 0);
+	fake_out(f);
+	/* While r waits for a stop the leftover one comes, and the next with the reply to the
+	 * continue behind it. */
+	fake_stops_at(f, FAKE_BASE + 0x1500, BP);
+	fake_stop(f, FAKE_BREAK, BP);
+	assert_int_equal(fake_run(f, "r rip"), 0);
+	assert_has(fake_out(f), "\"type\":\"stop\",\"pc\":\"0xfffff80000101500\"");
+}
+
 static void test_asked_break_is_shown(void **state)
 {
 	struct fake *f = *state;
@@ -642,6 +655,7 @@ int main(void)
 		CASE(test_pc_moved_by_user_is_left_alone),
 		CASE(test_repeated_stop_is_a_refresh),
 		CASE(test_leftover_break_is_swallowed_once),
+		CASE(test_stop_right_behind_a_leftover_one),
 		CASE(test_asked_break_is_shown),
 		CASE(test_exception_is_passed_on),
 		CASE(test_dr7_is_kept),
