@@ -7,13 +7,20 @@ import tempfile
 import traceback
 
 build = os.environ.get('top_builddir', '.')
+TEST_LIMIT_S = 240  # a test that takes longer hangs
+
+
+def hangs(*_):
+    raise AssertionError('the test hangs')
 
 
 def run(tests):
     """Each test is a function; it fails by raising."""
     print('1..%d' % len(tests), flush=True)
+    signal.signal(signal.SIGALRM, hangs)
     for i, test in enumerate(tests, 1):
         name = test.__name__.replace('_', ' ')
+        signal.alarm(TEST_LIMIT_S)
         try:
             test()
             print('ok %d - %s' % (i, name), flush=True)
@@ -21,6 +28,7 @@ def run(tests):
             for line in traceback.format_exc().splitlines():
                 print('# ' + line)
             print('not ok %d - %s' % (i, name), flush=True)
+    signal.alarm(0)
 
 
 def skip_all(why):
@@ -37,8 +45,13 @@ class Target:
         self.process = subprocess.Popen(
             [os.path.join(build, 'kdtarget')] + (on or ['--unix', self.path]) + list(args),
             stdout=subprocess.PIPE, text=True)
-        self.ready = self.process.stdout.readline()
-        assert self.ready.startswith('kdtarget: ready on '), self.ready
+        try:
+            self.ready = self.process.stdout.readline()
+            assert self.ready.startswith('kdtarget: ready on '), self.ready
+        except AssertionError:
+            self.process.kill()
+            self.process.wait()
+            raise
         self.name = self.ready.split(' on ', 1)[1].strip()
 
     def signal(self, number):
