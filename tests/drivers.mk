@@ -3,11 +3,16 @@ EXTRA_DIST += %D%/unit/driver_test.h
 dist_check_SCRIPTS += %D%/unit/test_serial.sh %D%/unit/test_usb_driver.sh
 TESTS += %D%/unit/test_serial.sh %D%/unit/test_usb_driver.sh
 if HAVE_CMOCKA
-check_PROGRAMS += %D%/unit/test_fake %D%/unit/test_lock
-TESTS += %D%/unit/test_fake %D%/unit/test_lock
+check_PROGRAMS += %D%/unit/test_fake %D%/unit/test_lock %D%/unit/test_serial_line
+TESTS += %D%/unit/test_fake %D%/unit/test_lock %D%/unit/test_serial_line
 %C%_unit_test_fake_SOURCES = %D%/unit/test_fake.c
 %C%_unit_test_fake_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_fake_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)
+%C%_unit_test_serial_line_SOURCES = \
+	%D%/unit/test_serial_line.c \
+	hw-fixtures/serial/serial_line.c hw-fixtures/serial/serial_line.h
+%C%_unit_test_serial_line_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
+%C%_unit_test_serial_line_LDADD = $(CMOCKA_LIBS)
 %C%_unit_test_lock_SOURCES = %D%/unit/test_lock.c
 %C%_unit_test_lock_CPPFLAGS = $(AM_CPPFLAGS) $(CMOCKA_CFLAGS)
 %C%_unit_test_lock_LDADD = libdrivers.a libkdproto.a $(DRIVERS_LIBS) $(CMOCKA_LIBS)

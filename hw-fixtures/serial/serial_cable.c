@@ -7,8 +7,10 @@
  *
  * A port is a pty with the ioctls of a UART; the program reads and writes it without
  * umockdev, see serial_direct.c. A thread carries the bytes from one pty's other end
- * to the next: at once, or with --pace N at N percent of the line's speed. --count
- * tells at the end how many bytes came from each port.
+ * to the next: at once, or with --pace N at N percent of the line's speed, to a
+ * 16550A whose FIFO has the --trigger that Linux gives it, or to an FTDI adapter
+ * with a timer of --latency-ms (serial_line.c). --count tells at the end how many
+ * bytes came from each port.
  */
 #include <config.h>
 
@@ -30,23 +32,27 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <umockdev.h>
 #include <unistd.h>
 
-#define QUEUE       65536u
+#include "hw-fixtures/serial/serial_direct.h"
+#include "hw-fixtures/serial/serial_line.h"
+
 #define AHEAD       20u   /* 1 / s: half a second's bytes of a paced line are taken ahead, */
 #define AHEAD_MIN   1024u /* so that a busy machine does not leave it idle */
 #define MISMATCH_PC 3u    /* a UART reads bytes that are so many percent too fast */
 #define TALK_MS     5
+#define AWAKE_US    100 /* before bytes are due: to be woken takes the time of one */
 
 /* What the command line asks for. Counts are of bytes that entered the cable, in each
  * direction; 0: never. */
 static struct {
 	const char *wires; /* full, 3, no-rts, no-dtr, crossed, local */
 	unsigned lose_each, flip_each, overrun_each, cut_at, hang_up_at, max_baud, garble_above,
-	    latency_ms, pace;
+	    latency_ms, pace, trigger;
 	bool plug, no_counts, no_break, drop_flow, strip, ftdi, one_way, count;
 	const char *talk; /* the far end sends this on and on */
 } wanted = { .wires = "full" };
@@ -57,10 +63,8 @@ struct port {
 	/* Guarded by lock. */
 	int outputs;
 	struct serial_icounter_struct counts;
-	/* The thread's: bytes under way from here. */
-	uint8_t queue[QUEUE];
-	size_t head, len;
-	double head_due_us;
+	/* The thread's: what goes from here. */
+	struct serial_line line;
 	unsigned long entered;
 };
 
@@ -83,6 +87,7 @@ static struct port ports[2] = {
 	{ .path = "/dev/ttyS4", .sysfs = UART("ttyS4", "68") },
 	{ .path = "/dev/ttyS5", .sysfs = UART("ttyS5", "69") },
 };
+static struct serial_direct *shared;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_bool ended;
 
@@ -138,12 +143,6 @@ static bool is_each(unsigned long n, unsigned each)
 	return each && n % each == 0;
 }
 
-static void put(struct port *p, uint8_t byte)
-{
-	if (p->len < QUEUE)
-		p->queue[(p->head + p->len++) % QUEUE] = byte;
-}
-
 static void hang_up(void)
 {
 	for (int i = 0; i < 2; i++) {
@@ -152,12 +151,13 @@ static void hang_up(void)
 	}
 }
 
-/* A byte leaves the port p. */
-static void enter(struct port *p, uint8_t byte, bool garbled)
+/* A byte leaves the port p; it has been written then. */
+static void enter(struct port *p, uint8_t byte, bool garbled, double written_us)
 {
 	struct port *to = far_end(p);
 	unsigned long n = ++p->entered;
 
+	serial_line_carry(&p->line, written_us);
 	if (wanted.hang_up_at && n == wanted.hang_up_at)
 		hang_up();
 	if ((wanted.cut_at && n > wanted.cut_at) || (wanted.one_way && p == &ports[1]))
@@ -178,17 +178,28 @@ static void enter(struct port *p, uint8_t byte, bool garbled)
 		pthread_mutex_unlock(&lock);
 		byte = (uint8_t)(byte * 37 + n * 101 + 11);
 	}
-	if (p->len == 0)
-		p->head_due_us = now_us();
-	put(p, wanted.strip ? byte & 0x7F : byte);
+	serial_line_arrive(&p->line, wanted.strip ? byte & 0x7F : byte);
 }
 
 /* How many bytes of the port the cable holds. */
 static size_t room_of(const struct port *p)
 {
-	size_t ahead = wanted.pace ? baud_of(p) / AHEAD : QUEUE;
+	size_t most = SERIAL_LINE_QUEUE / 2;
+	size_t ahead = wanted.pace ? baud_of(p) / AHEAD : most;
 
-	return ahead < AHEAD_MIN ? AHEAD_MIN : ahead > QUEUE / 2 ? QUEUE / 2 : ahead;
+	return ahead < AHEAD_MIN ? AHEAD_MIN : ahead > most ? most : ahead;
+}
+
+static void set_line(struct serial_line *l, unsigned baud)
+{
+	l->byte_us = wanted.pace && baud ? 1e9 / wanted.pace / baud : 0;
+	l->timer_us = wanted.latency_ms * 1e3;
+	if (wanted.latency_ms)
+		l->trigger = SERIAL_LINE_PACKET;
+	else if (wanted.trigger)
+		l->trigger = wanted.trigger;
+	else
+		l->trigger = wanted.pace ? serial_line_trigger(baud) : 1;
 }
 
 static void take(struct port *p)
@@ -199,54 +210,50 @@ static void take(struct port *p)
 	bool garbled =
 	    apart > here / 100 * MISMATCH_PC || (wanted.garble_above && here > wanted.garble_above);
 	/* The speed may have changed meanwhile. */
-	size_t room = room_of(p), free = room > p->len ? room - p->len : 0;
+	size_t room = room_of(p), free = room > p->line.len ? room - p->line.len : 0;
+	/* Before it is read: what is written meanwhile has a time of its own. */
+	int64_t written_ns = atomic_exchange(&shared->written_ns[p - ports], 0);
+	double written_us = written_ns ? (double)written_ns / 1e3 : now_us();
 	ssize_t n = read(p->master, buf, free < sizeof(buf) ? free : sizeof(buf));
 
+	set_line(&p->line, here);
 	for (ssize_t i = 0; i < n && p->master >= 0; i++)
-		enter(p, buf[i], garbled);
+		enter(p, buf[i], garbled, written_us);
 }
 
-/* Hands over what has arrived at the far end; returns when there is more to do. */
-static double deliver(struct port *p, double now)
+/* Hands over what is due at the far end; returns when there is more to do. */
+static double deliver(struct port *p)
 {
-	struct port *to = far_end(p);
+	const struct port *to = far_end(p);
+	uint8_t buf[SERIAL_LINE_PACKET];
+	size_t count;
+	double due = serial_line_due(&p->line, buf, &count), now;
 
-	if (p->len == 0)
-		return -1;
-	unsigned baud = wanted.pace ? baud_of(p) : 0;
-	double byte_us = wanted.pace ? 1e9 / wanted.pace / (baud ? baud : 1) : 0;
-
-	if (wanted.latency_ms) {
-		double tick = wanted.latency_ms * 1e3;
-		double next = ((double)(uint64_t)(p->head_due_us / tick) + 1) * tick;
-
-		if (now < next)
-			return next;
-	}
-	while (p->len) {
-		if (now < p->head_due_us + byte_us)
-			return p->head_due_us + byte_us;
-		if (to->master >= 0 && write(to->master, &p->queue[p->head], 1) != 1)
+	for (; due >= 0; due = serial_line_due(&p->line, buf, &count)) {
+		now = now_us();
+		if (now < due)
+			return due;
+		ssize_t n = to->master >= 0 ? write(to->master, buf, count) : (ssize_t)count;
+		if (n <= 0)
 			return now + 500; /* the reader is slow */
-		p->head = (p->head + 1) % QUEUE;
-		p->len--;
-		p->head_due_us += byte_us;
+		serial_line_taken(&p->line, (size_t)n);
 	}
 	return -1;
 }
 
-static int poll_ports(double until, double now)
+static int poll_ports(double until)
 {
 	struct pollfd fds[2];
 	struct timespec t = { .tv_nsec = TALK_MS * 1000000L };
+	double wait_us = until - AWAKE_US - now_us();
 
 	for (int i = 0; i < 2; i++) {
-		bool room = ports[i].len < room_of(&ports[i]);
+		bool room = ports[i].line.len < room_of(&ports[i]);
 
 		fds[i] = (struct pollfd){ .fd = room ? ports[i].master : -1, .events = POLLIN };
 	}
-	if (until >= 0 && until - now < TALK_MS * 1e3)
-		t.tv_nsec = until > now ? (long)((until - now) * 1e3) : 0;
+	if (until >= 0 && wait_us < TALK_MS * 1e3)
+		t.tv_nsec = wait_us > 0 ? (long)(wait_us * 1e3) : 0;
 	int n = ppoll(fds, 2, &t, NULL);
 	for (int i = 0; i < 2; i++)
 		if (n > 0 && (fds[i].revents & POLLIN))
@@ -260,12 +267,11 @@ static void *carry(void *unused)
 	/* The kernel would let timers be late by half the time of a byte. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
 	while (!ended) {
-		double now = now_us(), first = deliver(&ports[0], now),
-		       second = deliver(&ports[1], now);
+		double first = deliver(&ports[0]), second = deliver(&ports[1]);
 
 		if (first < 0 || (second >= 0 && second < first))
 			first = second;
-		if (poll_ports(first, now) == 0 && wanted.talk && ports[0].master >= 0) {
+		if (poll_ports(first) == 0 && wanted.talk && ports[0].master >= 0) {
 			ssize_t n = write(ports[0].master, wanted.talk, strlen(wanted.talk));
 			(void)n;
 		}
@@ -361,6 +367,9 @@ static int uart_ioctl(struct port *p, UMockdevIoctlClient *client, gulong reques
 		value = unsent(p);
 		answer(client, &value, sizeof(value));
 		return 0;
+	case TCFLSH:
+		shared->written_ns[p - ports] = 0;
+		break;
 	case TIOCGSERIAL:
 	case TIOCSSERIAL:
 		return ENOTTY;
@@ -442,6 +451,25 @@ static void add_port(UMockdevTestbed *testbed, struct port *p)
 		die(p->path, strerror(errno));
 }
 
+/* With serial_direct.so, once there are ports. */
+static void share(void)
+{
+	char path[64];
+	int fd = memfd_create("serial_direct", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, sizeof(*shared)) < 0)
+		die("memfd_create", strerror(errno));
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (shared == MAP_FAILED)
+		die("mmap", strerror(errno));
+	for (int i = 0; i < SERIAL_DIRECT_PORTS; i++)
+		/* umockdev knows no such ioctl. */
+		if (syscall(SYS_ioctl, ports[i].slave, TIOCGDEV, &shared->ttys[i]) < 0)
+			die("TIOCGDEV", strerror(errno));
+	snprintf(path, sizeof(path), "/proc/%ld/fd/%d", (long)getpid(), fd);
+	setenv(SERIAL_DIRECT_ENV, path, 1);
+}
+
 struct ending {
 	GMainLoop *loop;
 	int status;
@@ -494,6 +522,7 @@ static const struct {
 	{ "garble-above", &wanted.garble_above, NULL, NULL },
 	{ "latency-ms", &wanted.latency_ms, NULL, NULL },
 	{ "pace", &wanted.pace, NULL, NULL },
+	{ "trigger", &wanted.trigger, NULL, NULL },
 	{ "count", NULL, &wanted.count, NULL },
 	{ "plug", NULL, &wanted.plug, NULL },
 	{ "no-counts", NULL, &wanted.no_counts, NULL },
@@ -526,6 +555,8 @@ static int parse(int argc, char **argv)
 		else
 			*known[at].text = optarg;
 	}
+	if (wanted.trigger > SERIAL_LINE_PACKET)
+		die("--trigger", "is too large");
 	if (optind >= argc)
 		die("usage", "serial_cable [OPTION...] PROGRAM [ARGUMENT...]");
 	return optind;
@@ -542,6 +573,7 @@ int main(int argc, char **argv)
 	UMockdevTestbed *testbed = umockdev_testbed_new();
 	add_port(testbed, &ports[0]);
 	add_port(testbed, &ports[1]);
+	share();
 	if (wanted.ftdi)
 		seal_latency(testbed);
 	ending.loop = g_main_loop_new(NULL, FALSE);
