@@ -10,6 +10,7 @@
 #define KDL_COM_QUIET_US 1000000 /* after so long nothing more is on its way */
 #define KDL_COM_BURST_MS 250     /* a burst at one speed lasts so long on the line */
 #define KDL_COM_BREAK_MS 250
+#define KDL_COM_WARM_UP  5u /* round trips before those that count */
 
 struct kdl_com {
 	struct kdl_run *run;
@@ -68,8 +69,10 @@ uint64_t kdl_com_burst_len(unsigned baud);
 void kdl_com_judge_stream(struct kdl_com *c, const struct kdl_stream *s, unsigned baud,
                           const char *way);
 void kdl_com_judge_rate(struct kdl_com *c, const struct kdl_stream *s, const char *way);
-/* wire_us: what the line alone takes. */
-void kdl_com_judge_latency(struct kdl_com *c, const struct kdl_hist *h, double wire_us);
+/* wire_us: what the line alone takes; receivers: how many ports the bytes came in at,
+ * the last one this one. */
+void kdl_com_judge_latency(struct kdl_com *c, const struct kdl_hist *h, double wire_us,
+                           unsigned receivers);
 
 /* Modem lines seen while each of the four settings of DTR and RTS was on. */
 struct kdl_wires {

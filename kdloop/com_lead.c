@@ -413,7 +413,8 @@ static int test_latency(struct kdl_peer *p)
 	if (left < LATENCY_S * 1000000)
 		left = LATENCY_S * 1000000;
 	end = kdl_now_us() + left;
-	for (unsigned i = 0; i < PINGS_MAX && (i < PINGS_MIN || kdl_now_us() < end); i++) {
+	for (unsigned i = 0; h->count < PINGS_MAX && (h->count < PINGS_MIN || kdl_now_us() < end);
+	     i++) {
 		uint8_t byte = (uint8_t)i;
 		int64_t start = kdl_now_us();
 
@@ -421,14 +422,15 @@ static int test_latency(struct kdl_peer *p)
 		err = ask_once(p, KDL_PEER_ECHO, &byte, 1, 1, &answer);
 		if (err)
 			break;
-		kdl_hist_add(h, (double)(kdl_now_us() - start));
+		if (i >= KDL_COM_WARM_UP)
+			kdl_hist_add(h, (double)(kdl_now_us() - start));
 		kdl_progress(run, 1 - (double)(end - kdl_now_us()) / (double)left, "latency");
 	}
 	if (err == KD_ERR_TIMEOUT)
 		kdl_end(run, KDL_FAIL, "after %llu round trips a request was not answered",
 		        (unsigned long long)h->count);
 	else if (h->count)
-		kdl_com_judge_latency(p->c, h, (double)line_us(p, 2 * (KDL_FRAME_OVERHEAD + 1)));
+		kdl_com_judge_latency(p->c, h, (double)line_us(p, 2 * (KDL_FRAME_OVERHEAD + 1)), 2);
 	return err && err != KD_ERR_TIMEOUT ? err : pass_on(p);
 }
 

@@ -328,11 +328,13 @@ static int test_latency(struct kdl_com *c, bool *gone)
 	if (left < LATENCY_S * 1000000)
 		left = LATENCY_S * 1000000;
 	end = kdl_now_us() + left;
-	for (unsigned i = 0; i < PINGS_MAX && (i < PINGS_MIN || kdl_now_us() < end); i++) {
+	for (unsigned i = 0; h->count < PINGS_MAX && (h->count < PINGS_MIN || kdl_now_us() < end);
+	     i++) {
 		err = ping(c, kdl_pattern(9, i), &us);
 		if (err || us <= 0)
 			break;
-		kdl_hist_add(h, us);
+		if (i >= KDL_COM_WARM_UP)
+			kdl_hist_add(h, us);
 		kdl_progress(c->run, 1 - (double)(end - kdl_now_us()) / (double)left, "latency");
 	}
 	if (!err && us <= 0) {
@@ -341,7 +343,7 @@ static int test_latency(struct kdl_com *c, bool *gone)
 		return look_for_plug(c, gone);
 	}
 	if (h->count && (!err || err == KD_ERR_CANCELLED))
-		kdl_com_judge_latency(c, h, 1e6 * KDL_COM_BITS / c->baud);
+		kdl_com_judge_latency(c, h, 1e6 * KDL_COM_BITS / c->baud, 1);
 	return err;
 }
 

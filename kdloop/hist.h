@@ -1,5 +1,5 @@
-/* A histogram of latencies with 32 buckets to each doubling, so that percentiles
- * are right to some 3 % from a microsecond to seconds.
+/* A histogram of latencies with 128 buckets to each doubling, so that percentiles
+ * are right to some 1 % from a microsecond to seconds.
  * SPDX-License-Identifier: MIT
  */
 #ifndef KDLOOP_HIST_H
@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define KDL_HIST_SUB     32u /* buckets in a doubling */
+#define KDL_HIST_SUB     128u /* buckets in a doubling */
 #define KDL_HIST_OCTAVES 24u
 #define KDL_HIST_BUCKETS (KDL_HIST_SUB * KDL_HIST_OCTAVES)
 #define KDL_HIST_UNIT_US 0.5 /* where the first bucket begins; the last ends at 8.4 s */

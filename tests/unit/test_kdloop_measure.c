@@ -12,6 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef KD_DRIVER_SERIAL
+#include "kdloop/com.h"
+#endif
 #include "kdloop/hist.h"
 #include "kdloop/match.h"
 #include "kdloop/report.h"
@@ -158,6 +161,60 @@ static void test_percentiles(void **state)
 	assert_true(kdl_hist_percentile(&h, 0) == 1);
 	assert_true(kdl_hist_percentile(&h, 1) == 10000);
 }
+
+/* Runs are compared by the median: it may not lie within a few percent only. */
+static void test_narrow(void **state)
+{
+	static struct kdl_hist h;
+
+	(void)state;
+	memset(&h, 0, sizeof(h));
+	kdl_hist_add(&h, 1024);
+	for (unsigned i = 0; i < 1000; i++)
+		kdl_hist_add(&h, 1054);
+	kdl_hist_add(&h, 2000);
+	near(kdl_hist_percentile(&h, 0.5), 1054, 0.005);
+}
+
+#ifdef KD_DRIVER_SERIAL
+/* The verdict on round trips that all took so long. */
+static const struct kdl_check *judged(double us, unsigned baud, double wire_us, unsigned receivers)
+{
+	static struct kdl_suite s;
+	struct kdl_run run = { .first = &s, .suite = &s };
+	struct kdl_com c = { .run = &run, .device = "/dev/ttyNONE", .baud = baud };
+	static struct kdl_hist h;
+
+	memset(&s, 0, sizeof(s));
+	memset(&h, 0, sizeof(h));
+	for (unsigned i = 0; i < 100; i++)
+		kdl_hist_add(&h, us);
+	kdl_begin(&run, "latency");
+	kdl_com_judge_latency(&c, &h, wire_us, receivers);
+	return &s.checks[0];
+}
+
+/* A 16550A that waits for more bytes is no reason to warn; a latency timer is. */
+static void test_judge_latency(void **state)
+{
+	const struct kdl_check *c = judged(5210, 9600, 1042, 1);
+
+	(void)state;
+	assert_int_equal(c->verdict, KDL_PASS);
+	assert_non_null(
+	    strstr(c->what, "the line alone takes 1.04 ms, a UART's FIFO up to 4.17 ms"));
+	assert_int_equal(judged(9300, 9600, 1042, 1)->verdict, KDL_WARN);
+	assert_int_equal(judged(13400, 9600, 1042, 2)->verdict, KDL_WARN);
+	assert_int_equal(judged(13300, 9600, 1042, 2)->verdict, KDL_PASS);
+	c = judged(16000, 115200, 87, 1);
+	assert_int_equal(c->verdict, KDL_WARN);
+	assert_non_null(strstr(c->advice, "latency timer of an FTDI adapter"));
+	/* At this speed Linux has a UART hand over each byte. */
+	c = judged(12500, 1200, 8333, 1);
+	assert_int_equal(c->verdict, KDL_WARN);
+	assert_null(strstr(c->what, "FIFO"));
+}
+#endif
 
 static void test_extremes(void **state)
 {
@@ -309,11 +366,15 @@ static void test_rest_shown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_intact),   cmocka_unit_test(test_places),
-		cmocka_unit_test(test_gaps),     cmocka_unit_test(test_cut_off),
-		cmocka_unit_test(test_garbage),  cmocka_unit_test(test_percentiles),
-		cmocka_unit_test(test_extremes), cmocka_unit_test(test_bars),
-		cmocka_unit_test(test_rest),     cmocka_unit_test(test_rest_shown),
+		cmocka_unit_test(test_intact),        cmocka_unit_test(test_places),
+		cmocka_unit_test(test_gaps),          cmocka_unit_test(test_cut_off),
+		cmocka_unit_test(test_garbage),       cmocka_unit_test(test_percentiles),
+		cmocka_unit_test(test_extremes),      cmocka_unit_test(test_bars),
+		cmocka_unit_test(test_rest),          cmocka_unit_test(test_rest_shown),
+		cmocka_unit_test(test_narrow),
+#ifdef KD_DRIVER_SERIAL
+		cmocka_unit_test(test_judge_latency),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
