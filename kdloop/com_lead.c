@@ -213,8 +213,7 @@ static int test_byte_values(struct kdl_peer *p)
 /* What the far end received, as if it had been received here. */
 static int take_result(struct kdl_peer *p, struct kdl_stream *s)
 {
-	int64_t until =
-	    kdl_now_us() + KDL_COM_QUIET_US + 2 * RPC_US + line_us(p, 4 * KDL_FRAME_MAX);
+	int64_t until = kdl_now_us() + kdl_peer_result_us(p->baud);
 	struct kdl_frame f;
 	int err;
 

@@ -11,13 +11,20 @@
 #define HELLO_US  250000
 #define LISTEN_MS 100
 #define SEND_US   2000000
+#define RESULT_US 1800000 /* KDL_COM_QUIET_US, and what the two ends may be apart */
+#define STAY_US   3000000
+
+static int64_t line_us(unsigned baud, unsigned bytes)
+{
+	return (int64_t)bytes * KDL_COM_BITS * 1000000 / baud;
+}
 
 int kdl_peer_send(struct kdl_peer *p, uint8_t type, uint8_t seq, const void *body, size_t len)
 {
 	struct kdd *d = p->c->d;
 	uint8_t buf[KDL_FRAME_MAX];
 	size_t n = kdl_frame_encode(buf, type, seq, body, len), sent = 0;
-	int64_t until = kdl_now_us() + SEND_US + (int64_t)n * KDL_COM_BITS * 1000000 / p->baud;
+	int64_t until = kdl_now_us() + SEND_US + line_us(p->baud, (unsigned)n);
 
 	for (;;) {
 		ssize_t taken = d->ops->send(d, buf + sent, n - sent);
@@ -38,9 +45,14 @@ unsigned kdl_peer_leave_ms(unsigned baud)
 	return 5 + 16 * KDL_COM_BITS * 1000 / baud;
 }
 
+int64_t kdl_peer_result_us(unsigned baud)
+{
+	return RESULT_US + line_us(baud, KDL_FRAME_MAX / 2);
+}
+
 int64_t kdl_peer_fallback_us(unsigned baud)
 {
-	return 3000000 + (int64_t)KDL_FRAME_MAX / 2 * KDL_COM_BITS * 1000000 / baud;
+	return STAY_US + line_us(baud, KDL_FRAME_MAX);
 }
 
 void kdl_peer_forget(struct kdl_peer *p)

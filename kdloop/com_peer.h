@@ -59,7 +59,10 @@ int kdl_peer_send(struct kdl_peer *p, uint8_t type, uint8_t seq, const void *bod
 int kdl_peer_next(struct kdl_peer *p, struct kdl_frame *out, int64_t until_us);
 /* How long the last bytes are in the UART when the kernel has none any more. */
 unsigned kdl_peer_leave_ms(unsigned baud);
-/* Long enough at that speed for a request and one more when it was lost. */
+/* How long the one that leads waits for a RESULT before it asks for it. */
+int64_t kdl_peer_result_us(unsigned baud);
+/* How long the one that follows stays at a speed at which it hears nothing: enough for
+ * a request, or a RESULT, that was lost, and one more. */
 int64_t kdl_peer_fallback_us(unsigned baud);
 int kdl_peer_say_hello(struct kdl_peer *p);
 int kdl_peer_set_baud(struct kdl_peer *p, unsigned baud);

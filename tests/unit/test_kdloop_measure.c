@@ -13,7 +13,7 @@
 #include <string.h>
 
 #ifdef KD_DRIVER_SERIAL
-#include "kdloop/com.h"
+#include "kdloop/com_peer.h"
 #endif
 #include "kdloop/hist.h"
 #include "kdloop/match.h"
@@ -192,6 +192,18 @@ static const struct kdl_check *judged(double us, unsigned baud, double wire_us, 
 	kdl_begin(&run, "latency");
 	kdl_com_judge_latency(&c, &h, wire_us, receivers);
 	return &s.checks[0];
+}
+
+/* It is asked for while the other end is still at that speed. */
+static void test_lost_result(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; kdl_com_bauds[i]; i++) {
+		int64_t request_us = KDL_FRAME_OVERHEAD * KDL_COM_BITS * 1000000 / kdl_com_bauds[i];
+
+		assert_true(kdl_peer_result_us(kdl_com_bauds[i]) + request_us + 1000000 <
+		            kdl_peer_fallback_us(kdl_com_bauds[i]));
+	}
 }
 
 /* A 16550A that waits for more bytes is no reason to warn; a latency timer is. */
@@ -373,7 +385,7 @@ int main(void)
 		cmocka_unit_test(test_rest),          cmocka_unit_test(test_rest_shown),
 		cmocka_unit_test(test_narrow),
 #ifdef KD_DRIVER_SERIAL
-		cmocka_unit_test(test_judge_latency),
+		cmocka_unit_test(test_judge_latency), cmocka_unit_test(test_lost_result),
 #endif
 	};
 
