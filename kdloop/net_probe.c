@@ -112,6 +112,7 @@ static void take_datagrams(struct kdl_probe *p)
 		} else {
 			p->foreign++;
 			p->kdnet |= kdl_net_is_kdnet(p->n->in, len);
+			p->own |= !err && answer.session == p->session;
 		}
 	}
 }
@@ -215,6 +216,16 @@ static void tell_silence(struct kdl_probe *p)
 	if (p->kdnet) {
 		kdl_advise(p->run, "a KDNET target is there, not kdloop: use kdsrv or kd");
 		kdl_end(p->run, KDL_FAIL, "what comes on UDP port %u is KDNET", p->n->port);
+		return;
+	}
+	if (p->own) {
+		kdl_advise(p->run,
+		           "give target= the address of the other machine, where kdloop "
+		           "net:port=%u --mode serve runs",
+		           p->n->port);
+		kdl_end(p->run, KDL_FAIL,
+		        "the asks themselves come back: target= is this machine, or something "
+		        "there echoes");
 		return;
 	}
 	p->n->d->ops->describe(p->n->d, state, sizeof(state));

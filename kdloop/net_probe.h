@@ -39,6 +39,7 @@ struct kdl_probe {
 	uint8_t version;             /* another version answered; 0: no */
 	uint64_t foreign;
 	bool kdnet;
+	bool own; /* an ask of ours came back */
 
 	/* What the network said. */
 	struct kdl_net_news refusal; /* of a datagram that was not too long */

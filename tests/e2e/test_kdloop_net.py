@@ -356,7 +356,7 @@ def other_version_there(lab):
 @cases([("another version", lambda data: datagram(40, kind=VERSION_ERROR, version=3),
          "speaks version 3", "same release"),
         ("KDNET", lambda data: b"MDBG\x02\x01" + bytes(368), "KDNET", "use kdsrv or kd"),
-        ("an echo", lambda data: data, "nothing comes back", ""),
+        ("an echo", lambda data: data, "the asks themselves come back", "target="),
         ("answers to others", lambda data: datagram(40, kind=ANSWER), "nothing comes back", ""),
         ("noise", lambda data: bytes(range(200)), "nothing comes back", "")],
        lambda case: case[0])
@@ -373,6 +373,15 @@ def strange_server(lab, case):
     p.result()
     equal(p.status, 1, "the exit code")
     p.says("reach", "FAIL", what, advice)
+
+
+@test
+def own_address(lab):
+    """target= is this machine itself"""
+    net, here, there = two(lab)
+    p = probe(lab, here, here, "--wait", "1").result()
+    equal(p.status, 1, "the exit code")
+    p.says("reach", "FAIL", "target= is this machine", "the address of the other machine")
 
 
 def answer_to(ask, arrived):
