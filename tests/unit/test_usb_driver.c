@@ -736,6 +736,28 @@ static void why_it_cannot_look_is_told(void **state)
 	kdd_close(d);
 }
 
+static void closed_while_it_is_attached(void **state)
+{
+	int64_t until_ms = now_ms() + LONG_MS;
+	int fds = open_fds();
+	struct kdd *d = open_at(NULL);
+	char line[512];
+
+	(void)state;
+	plug(1);
+	fds++; /* its cable */
+	do {
+		assert_true(now_ms() < until_ms);
+		d->ops->service(d);
+		d->ops->describe(d, line, sizeof(line));
+	} while (strncmp(line, "2-1", 3) != 0);
+	kdd_close(d);
+	assert_int_equal(open_fds(), fds);
+	d = open_at(NULL);
+	must_work(d, 1);
+	kdd_close(d);
+}
+
 static void unplugged_in_the_middle_of_a_read(void **state)
 {
 	struct kdd *d = open_at(NULL);
@@ -874,16 +896,21 @@ static void one_may_be_rejected_while_its_stall_is_cleared(void **state)
 	kdd_close(d);
 }
 
-/* Neither says whose it is: the first is taken again when the second is not it. */
-static void one_that_may_be_wrong_is_the_last_resort(void **state)
+static unsigned port_of(struct kdd *d)
 {
 	char line[512];
 
+	d->ops->describe(d, line, sizeof(line));
+	return strncmp(line, "2-1", 3) == 0 ? 1 : 2;
+}
+
+/* Neither says whose it is: the first is taken again when the second is not it. */
+static void one_that_may_be_wrong_is_the_last_resort(void **state)
+{
 	(void)state;
 	plug(2);
 	struct kdd *d = open_at(NULL);
-	d->ops->describe(d, line, sizeof(line));
-	unsigned first = strncmp(line, "2-1", 3) == 0 ? 1 : 2;
+	unsigned first = port_of(d);
 	must_work(d, first);
 	d->ops->reject(d, false);
 	assert_non_null(strstr(d->error, "may be another target"));
@@ -898,6 +925,29 @@ static void one_that_may_be_wrong_is_the_last_resort(void **state)
 	assert_int_equal(d->ops->status(d), KDD_CONNECTING);
 	must_work(d, first);
 	kdd_close(d);
+}
+
+/* Meanwhile another target has it. */
+static void the_last_resort_may_be_taken(void **state)
+{
+	(void)state;
+	plug(2);
+	struct kdd *first = open_at(NULL);
+	unsigned port = port_of(first);
+	first->ops->reject(first, false);
+	assert_int_equal(first->ops->status(first), KDD_CONNECTING);
+	must_work(first, 3 - port);
+	struct kdd *second = open_at(NULL);
+	must_work(second, port);
+	first->ops->reject(first, true);
+	for (int64_t until_ms = now_ms() + 1500; now_ms() < until_ms; turn(first)) {
+		assert_int_equal(first->ops->status(first), KDD_CONNECTING);
+		assert_null(strstr(first->error, "busy"));
+	}
+	must_work(second, port);
+	kdd_close(second);
+	must_work(first, port);
+	kdd_close(first);
 }
 
 static void a_busy_one(void **state)
@@ -1196,6 +1246,7 @@ static int run_plugs(void)
 	const struct CMUnitTest tests[] = {
 		UNPLUGGED(it_may_come_later),
 		UNPLUGGED(why_it_cannot_look_is_told),
+		UNPLUGGED(closed_while_it_is_attached),
 		PLUGGED(unplugged_in_the_middle_of_a_read),
 		PLUGGED(ten_enumerations),
 		PLUGGED(no_device_follows_another_unseen),
@@ -1204,6 +1255,7 @@ static int run_plugs(void)
 		PLUGGED(the_wrong_one_is_rejected),
 		PLUGGED(one_may_be_rejected_while_its_stall_is_cleared),
 		PLUGGED(one_that_may_be_wrong_is_the_last_resort),
+		PLUGGED(the_last_resort_may_be_taken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
