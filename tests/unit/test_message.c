@@ -148,6 +148,15 @@ static void test_prompt_and_answer(void **state)
 	assert_span_is(out.text, "i", 1);
 	assert_int_equal(out.answer_max, 1);
 	assert_int_equal(out.prompt_length, 4);
+	/* Its own length counts, as far as there is so much. */
+	n = unhex(wire, sizeof(wire), "31320000 0600 0000 04000000 02000000 6269703f");
+	assert_int_equal(decode_from_host(&out, kdp_span(wire, n)), KD_OK);
+	assert_span_is(out.text, "bi", 2);
+	assert_int_equal(out.answer_max, 2);
+	wire[12] = 200;
+	assert_int_equal(decode_from_host(&out, kdp_span(wire, n)), KD_OK);
+	assert_span_is(out.text, "bip?", 4);
+	assert_int_equal(out.answer_max, 4);
 }
 
 static void test_hostile_string_lengths(void **state)

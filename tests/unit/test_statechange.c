@@ -144,6 +144,7 @@ static void test_too_many_parameters(void **state)
 
 	(void)state;
 	lay_out(wire, sizeof(wire), "30300000", "");
+	memset(wire + 0xBC, 0xCC, 4); /* FirstChance has four bytes, and garbage behind */
 	for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]); i++) {
 		kdp_put_u32(wire + 0x38, claims[i]);
 		memset(wire + 0x40, 0x11, 15 * 8);
@@ -244,6 +245,10 @@ static void test_session_end(void **state)
 	out.load.unload = false;
 	assert_false(kdp_load_symbols_is_session_end(&out.load));
 	out.load = (struct kdp_load_symbols){ .base = 0x1000, .unload = true };
+	assert_false(kdp_load_symbols_is_session_end(&out.load));
+	out.load = (struct kdp_load_symbols){ .base = UINT64_MAX,
+		                              .unload = true,
+		                              .path = kdp_span("a.sys", 5) };
 	assert_false(kdp_load_symbols_is_session_end(&out.load));
 }
 
