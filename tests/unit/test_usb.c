@@ -438,6 +438,74 @@ static void test_early_packets_in_halves(void **state)
 	assert_int_equal(usb.stats.rx_foreign, 3);
 }
 
+static void test_early_packet_in_pieces(void **state)
+{
+	uint8_t p[KDP_MAX_FRAME];
+	size_t n = packet(p, SYNC_ID, 1, 90);
+
+	(void)state;
+	start(KDP_HOST, "rig");
+	for (size_t at = 0; at < n; at += 30)
+		feed(p + at, n - at < 30 ? n - at : 30);
+	assert_int_equal(usb.stats.rx_foreign, 0);
+	answer("rig");
+	assert_int_equal(seen_count, 2);
+	saw_data(1, 1);
+}
+
+/* What comes when the name is known waits for what came before. */
+static void test_early_packets_come_first(void **state)
+{
+	uint8_t p[KDP_MAX_FRAME], a[KDU_ANSWER_MAX];
+	size_t n = packet(p, SYNC_ID ^ 1, 2, 30), len = kdu_make_answer(a, "rig");
+	struct kdp_event ev;
+
+	(void)state;
+	start(KDP_HOST, "rig");
+	feed_packet(SYNC_ID, 1, 30);
+	assert_int_equal(kdt_feed(&t, kdp_span(a, len), now), len);
+	assert_true(kdt_next(&t, &ev, now));
+	assert_int_equal(ev.kind, KDP_EV_CARRIER);
+	assert_int_equal(kdt_feed(&t, kdp_span(p, n), now), 0);
+	pull();
+	assert_int_equal(seen_count, 1);
+	saw_data(0, 1);
+	feed(p, n);
+	assert_int_equal(seen_count, 2);
+	saw_data(1, 2);
+}
+
+/* The rest of a transfer is not looked at for an answer; the next device's first
+ * one is, though it may be just as long. */
+static void test_rest_of_a_transfer_and_another_device(void **state)
+{
+	uint8_t p[sizeof(t.link.scan.buf) + 20];
+	size_t n = packet(p, SYNC_ID, 1, KDP_MAX_PAYLOAD);
+
+	(void)state;
+	start(KDP_HOST, "thirteen.char");
+	answer("thirteen.char");
+	memset(p + n, 0x30, sizeof(p) - n);
+	assert_int_equal(kdt_feed(&t, kdp_span(p, sizeof(p)), now), sizeof(p) - 20);
+	kdt_replug(&t, now);
+	answer("thirteen.char");
+	assert_true(kdt_ready(&t));
+}
+
+/* Each role has its own part in it. */
+static void test_questions_and_answers_of_the_wrong_side(void **state)
+{
+	(void)state;
+	start(KDP_HOST, "rig");
+	sends_question();
+	feed_text("NAME?");
+	sends_nothing();
+	start(KDP_TARGET, "rig");
+	answer("rig");
+	assert_null(kdt_target_name(&t));
+	assert_int_equal(usb.stats.answers, 0);
+}
+
 /* The beginning of a packet fills what is left; there is no room for its rest. */
 static void test_early_rest_without_room(void **state)
 {
@@ -999,6 +1067,10 @@ int main(void)
 		cmocka_unit_test(test_early_flood_keeps_the_latest),
 		cmocka_unit_test(test_early_junk_is_not_kept),
 		cmocka_unit_test(test_early_packets_in_halves),
+		cmocka_unit_test(test_early_packet_in_pieces),
+		cmocka_unit_test(test_early_packets_come_first),
+		cmocka_unit_test(test_rest_of_a_transfer_and_another_device),
+		cmocka_unit_test(test_questions_and_answers_of_the_wrong_side),
 		cmocka_unit_test(test_early_rest_without_room),
 		cmocka_unit_test(test_one_transfer_of_the_longest),
 		cmocka_unit_test(test_no_name),
