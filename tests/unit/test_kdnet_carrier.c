@@ -174,6 +174,8 @@ static void test_session_begins(void **state)
 	struct datagram d;
 
 	(void)state;
+	/* The longest datagrams that every version is known to bear. */
+	assert_int_equal(kdn_sealed_len(KDP_HEADER_LEN + kdt_kdnet.max_payload), 1206);
 	assert_false(kdt_ready(&host.kdt));
 	connect_both();
 	assert_true(kdt_ready(&host.kdt));

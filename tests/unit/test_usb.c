@@ -188,6 +188,11 @@ static void test_rules(void **state)
 	assert_int_equal(kdp_rules_usb.target_id_first | kdp_rules_usb.id_sync, 0x80800800);
 	/* An answer with the longest name fits the longest answer. */
 	assert_int_equal(strlen(kdu_rules.answer) + KDU_NAME_MAX + 1, kdu_rules.answer_max);
+	assert_int_equal(kdu_rules.answer_max, 37);
+	assert_true(kdu_rules.zlp);
+	assert_int_equal(kdu_rules.chunk, 4096);
+	assert_int_equal(kdu_rules.ask_ms, 1000);
+	assert_int_equal(kdu_rules.give_up_ms, 5000);
 	assert_true(kdt_usb.transfers);
 	assert_false(kdt_com.transfers);
 	assert_true(kdt_kdnet.transfers);
