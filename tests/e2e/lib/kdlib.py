@@ -87,7 +87,7 @@ _libc = ctypes.CDLL(None)
 
 class Proc:
     """A program whose output is read as it comes."""
-    end_s = 8  # so long it may take to end
+    end_s = 20  # so long it may take to end, however busy this machine is
 
     def __init__(self, lab, name, argv, stdin=subprocess.DEVNULL, env=None, expect=0, limits=(),
                  **kw):

@@ -72,22 +72,25 @@ class Line:
     def guest_baud(self):
         return BAUDS[termios.tcgetattr(self.slave)[5]]
 
-    def machine(self, lab, *options):
-        """Boots the debuggee at the other end. Its socket holds no more than a few bytes: a
+    def plug(self):
+        """Returns the other end of the cable, a socket. It holds no more than a few bytes: a
         UART that took everything at once would soon repeat what is still on its way."""
         ours, theirs = socket.socketpair()
         for s in ours, theirs:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * BYTE_COST // 2)
         ours.setblocking(False)
-        machine = Machine(lab, theirs, *options)
-        theirs.close()
         with self.lock:
             if self.target:
                 os.close(self.target.fd)
             self.target = End(ours.detach(), lambda: 115200)
             self.guest.arriving.clear()
         self.wake_w.send(b"x")
-        return machine
+        return theirs
+
+    def machine(self, lab, *options):
+        """Boots the debuggee at the other end."""
+        with self.plug() as com1:
+            return Machine(lab, com1, *options)
 
     def close(self):
         self.stop = True
