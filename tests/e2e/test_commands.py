@@ -323,10 +323,8 @@ def failed(lab):
 @test
 def unreachable(lab):
     """exit 3, in time: no server, no device, no answer, a lost server"""
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        port = s.getsockname()[1]
-    kd = lab.kd("tcp:server=127.0.0.1,port=%d" % port, None, ".servers", status=3)
-    matches("port=%d.*nobody listens" % port, kd.err, "no server")
+    kd = lab.kd("tcp:server=127.0.0.1,port=%d" % PORTS[-1], None, ".servers", status=3)
+    matches("port=%d.*nobody listens" % PORTS[-1], kd.err, "no server")
     kd = lab.kd("npipe:pipe=nobody", None, ".servers", status=3)
     matches("nobody", kd.err, "no server")
     kd = lab.kd("tcp:server=no.such.host.invalid,port=1", None, ".servers", status=3)

@@ -112,8 +112,6 @@ def no_such_ports(lab):
         s.bind(dead)
     fifo = lab.path("fifo")
     os.mkfifo(fifo)
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        closed = s.getsockname()[1]
     for trans, errors, text_wanted in (
             ("com:pipe,port=/no/such", (NOT_FOUND,), "/no/such"),
             ("com:port=/dev/nosuchtty", (NOT_FOUND,), "nosuchtty"),
@@ -124,7 +122,7 @@ def no_such_ports(lab):
             ("com:pipe,port=" + dead, (NOT_FOUND, GONE, IO), "dead"),
             ("com:port=" + plain, (NOT_FOUND, INVALID, IO, DENIED), "file"),
             ("com:port=/dev/null", (NOT_FOUND, INVALID, IO, DENIED), "null"),
-            ("com:ipport=%d,port=127.0.0.1" % closed, None, "refused"),
+            ("com:ipport=%d,port=127.0.0.1" % PORTS[-1], None, "refused"),
             ("com:ipport=1,port=no.such.host.invalid", None, "no.such.host.invalid")):
         if trans.startswith("com:port=") and not has_driver("serial"):
             errors, text_wanted = (UNSUPPORTED,), "left out of this build"

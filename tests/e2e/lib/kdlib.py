@@ -220,7 +220,7 @@ def _own_ports():
     raise Failure("all ports for tests are taken")
 
 
-_ports_holder, PORTS = _own_ports()
+_ports_holder, PORTS = _own_ports()  # nobody listens on the last
 _udp_ports = itertools.cycle(PORTS[::2])
 
 
