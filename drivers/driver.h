@@ -135,6 +135,14 @@ struct kdd_ops {
 	/* As reject: whether other devices could be tried in its place. What
 	 * this process has open elsewhere could not. */
 	bool (*has_others)(struct kdd *d);
+	/* As reject, not for good, if another can be tried, be it once more: the
+	 * longest untried is next. False: there is none, and nothing was done.
+	 * What this process has open elsewhere counts where next was called, and
+	 * keep was not: both let go then. paths gets where all others are:
+	 * "2-2, 2-3". */
+	bool (*next)(struct kdd *d, char *paths, size_t cap);
+	/* As reject: what is open is the one that is wanted. */
+	void (*keep)(struct kdd *d);
 	/* Called after any fd was ready or the time-out passed, before recv:
 	 * finishes a connect, pumps a library's events, notices a hang-up. */
 	void (*service)(struct kdd *d);

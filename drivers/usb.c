@@ -21,6 +21,8 @@
 #include "drivers/fault.h"
 
 #define CLOSE_MS 1000
+/* Two that change places leave their devices to each other for so long. */
+#define WAY_MS 500
 
 static struct kdd_usb_state *usb_of(struct kdd *d)
 {
@@ -276,39 +278,106 @@ static void usb_service(struct kdd *d)
 	kdd_usb_live(usb_of(d));
 }
 
+static void usb_give_way(struct kdd_usb_state *u, int at_least_ms)
+{
+	kdd_fail(&u->base, KD_ERR_NOT_FOUND,
+	         "%s may be another target; looking for the one that is wanted", u->name);
+	kdd_usb_skip_until_last(u, at_least_ms);
+	kdd_usb_leave(u, true);
+}
+
 static void usb_reject(struct kdd *d, bool for_good)
 {
 	struct kdd_usb_state *u = usb_of(d);
 
 	if (!kdd_usb_is_up(u))
 		return;
-	kdd_fail(d, KD_ERR_NOT_FOUND, "%s %s another target; looking for the one that is wanted",
-	         u->name, for_good ? "is" : "may be");
-	if (for_good)
-		kdd_usb_skip(u, USB_FOREVER);
-	else
-		kdd_usb_skip_until_last(u);
+	if (!for_good) {
+		usb_give_way(u, 0);
+		return;
+	}
+	kdd_fail(d, KD_ERR_NOT_FOUND, "%s is another target; looking for the one that is wanted",
+	         u->name);
+	kdd_usb_skip(u, USB_FOREVER);
 	kdd_usb_leave(u, true);
 }
 
-/* In a context of its own, because the driver's need not know the newest. */
-static bool usb_has_others(struct kdd *d)
+struct usb_others {
+	bool free; /* could be tried, and was not yet */
+	/* For next: one that nobody has, or a target of ours that gives it away. */
+	bool next;
+	struct kdd_usb_state *giver;
+	char *paths;
+	size_t cap;
+};
+
+static void usb_add_other(struct usb_others *o, const struct kdd_usb_state *u,
+                          libusb_device *device)
 {
-	struct kdd_usb_state *u = usb_of(d);
+	const struct kdd_usb_skip *skip = kdd_usb_skip_of(u, device);
+	struct kdd_usb_state *holder = kdd_usb_holder(device);
+	char path[KDD_USB_PATH_CAP];
+
+	o->free |= kdd_usb_is_free(u, device);
+	if (!skip || skip->is_last_resort) {
+		o->next |= !holder;
+		if (holder && holder->doubted && !holder->kept && kdd_usb_is_up(holder))
+			o->giver = holder;
+	}
+	kdd_usb_path(device, path);
+	size_t used = o->cap ? strlen(o->paths) : 0;
+	if (used + strlen(path) + sizeof(", ") <= o->cap)
+		snprintf(o->paths + used, o->cap - used, "%s%s", used ? ", " : "", path);
+}
+
+/* In a context of its own, because the driver's need not know the newest. */
+static void usb_find_others(struct kdd_usb_state *u, struct usb_others *o)
+{
 	struct kdd_usb_match match;
 	libusb_context *ctx;
 	libusb_device **list;
-	bool found = false;
 
 	if (USB_FAULTY("libusb_init", LIBUSB_ERROR_NO_MEM, libusb_init(&ctx)) < 0)
-		return false;
+		return;
 	ssize_t count = libusb_get_device_list(ctx, &list);
-	for (ssize_t i = 0; i < count && !found; i++)
-		found = kdd_usb_is_free(u, list[i]) && kdd_usb_match(list[i], &match) == KD_OK;
+	for (ssize_t i = 0; i < count; i++)
+		if (kdd_usb_is_wanted(u, list[i]) && kdd_usb_holder(list[i]) != u &&
+		    kdd_usb_match(list[i], &match) == KD_OK)
+			usb_add_other(o, u, list[i]);
 	if (count >= 0)
 		libusb_free_device_list(list, 1);
 	libusb_exit(ctx);
-	return found;
+}
+
+static bool usb_has_others(struct kdd *d)
+{
+	struct usb_others o = { .free = false };
+
+	usb_find_others(usb_of(d), &o);
+	return o.free;
+}
+
+static bool usb_next(struct kdd *d, char *paths, size_t cap)
+{
+	struct kdd_usb_state *u = usb_of(d);
+	struct usb_others o = { .paths = paths, .cap = cap };
+
+	paths[0] = '\0';
+	if (!kdd_usb_is_up(u))
+		return false;
+	u->doubted = true;
+	usb_find_others(u, &o);
+	if (!o.next && !o.giver)
+		return false;
+	usb_give_way(u, o.next ? 0 : WAY_MS);
+	if (!o.next)
+		usb_give_way(o.giver, WAY_MS);
+	return true;
+}
+
+static void usb_keep(struct kdd *d)
+{
+	usb_of(d)->kept = true;
 }
 
 static void usb_describe(struct kdd *d, char *out, size_t cap)
@@ -341,4 +410,6 @@ const struct kdd_ops kdd_usb = {
 	.describe = usb_describe,
 	.reject = usb_reject,
 	.has_others = usb_has_others,
+	.next = usb_next,
+	.keep = usb_keep,
 };

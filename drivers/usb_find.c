@@ -29,9 +29,9 @@ void kdd_usb_skip(struct kdd_usb_state *u, int64_t until_ms)
 	    (struct kdd_usb_skip){ .bus = u->bus, .address = u->address, .until_ms = until_ms };
 }
 
-void kdd_usb_skip_until_last(struct kdd_usb_state *u)
+void kdd_usb_skip_until_last(struct kdd_usb_state *u, int at_least_ms)
 {
-	kdd_usb_skip(u, USB_FOREVER);
+	kdd_usb_skip(u, kdd_usb_clock_ms() + at_least_ms);
 	u->skips[u->n_skips - 1].is_last_resort = true;
 }
 
@@ -40,12 +40,12 @@ static bool usb_is_at(libusb_device *device, uint16_t bus, uint8_t address)
 	return libusb_get_bus_number(device) == bus && libusb_get_device_address(device) == address;
 }
 
-static bool usb_is_skipped(const struct kdd_usb_state *u, libusb_device *device)
+const struct kdd_usb_skip *kdd_usb_skip_of(const struct kdd_usb_state *u, libusb_device *device)
 {
 	for (unsigned i = 0; i < u->n_skips; i++)
 		if (usb_is_at(device, u->skips[i].bus, u->skips[i].address))
-			return true;
-	return false;
+			return &u->skips[i];
+	return NULL;
 }
 
 /* Drops what has expired or is not in the list any more. */
@@ -59,7 +59,7 @@ static void usb_prune_skips(struct kdd_usb_state *u, libusb_device **list, ssize
 
 		for (ssize_t n = 0; n < count && !there; n++)
 			there = usb_is_at(list[n], u->skips[i].bus, u->skips[i].address);
-		if (there && u->skips[i].until_ms > now_ms)
+		if (there && (u->skips[i].is_last_resort || u->skips[i].until_ms > now_ms))
 			u->skips[kept++] = u->skips[i];
 	}
 	u->n_skips = kept;
@@ -80,16 +80,15 @@ void kdd_usb_delist(struct kdd_usb_state *u)
 	*at = u->next_open;
 }
 
-/* A target of this process has it. */
-static bool usb_is_ours(libusb_device *device)
+struct kdd_usb_state *kdd_usb_holder(libusb_device *device)
 {
-	for (const struct kdd_usb_state *o = all_open; o; o = o->next_open)
+	for (struct kdd_usb_state *o = all_open; o; o = o->next_open)
 		if (o->device && usb_is_at(device, o->bus, o->address))
-			return true;
-	return false;
+			return o;
+	return NULL;
 }
 
-static bool usb_is_wanted(const struct kdd_usb_state *u, libusb_device *device)
+bool kdd_usb_is_wanted(const struct kdd_usb_state *u, libusb_device *device)
 {
 	char path[KDD_USB_PATH_CAP];
 
@@ -101,7 +100,8 @@ static bool usb_is_wanted(const struct kdd_usb_state *u, libusb_device *device)
 
 bool kdd_usb_is_free(const struct kdd_usb_state *u, libusb_device *device)
 {
-	return usb_is_wanted(u, device) && !usb_is_ours(device) && !usb_is_skipped(u, device);
+	return kdd_usb_is_wanted(u, device) && !kdd_usb_holder(device) &&
+	       !kdd_usb_skip_of(u, device);
 }
 
 static void usb_take(struct kdd_usb_state *u, libusb_device *device)
@@ -117,6 +117,7 @@ static void usb_take(struct kdd_usb_state *u, libusb_device *device)
 	snprintf(u->name, sizeof(u->name), "%s (%04x:%04x)", path, d.idVendor, d.idProduct);
 	u->level = u->errors = 0;
 	u->cleared = false;
+	u->doubted = u->kept = false;
 	u->delay_ms = USB_SETTLE_FIRST_MS;
 }
 
@@ -129,17 +130,21 @@ static bool usb_make_context(struct kdd_usb_state *u)
 	return kdd_usb_init(&u->ctx, &u->base) == KD_OK;
 }
 
-/* One that is passed over as long as there is another. */
-static void usb_take_last_resort(struct kdd_usb_state *u, libusb_device **list, ssize_t count)
+/* One that is passed over as long as there is another: the one that was so first. */
+static void usb_take_last_resort(struct kdd_usb_state *u, libusb_device **list, ssize_t count,
+                                 int64_t now_ms)
 {
 	for (unsigned i = 0; i < u->n_skips; i++) {
 		struct kdd_usb_skip *skip = &u->skips[i];
 
-		for (ssize_t n = 0; n < count && skip->is_last_resort; n++) {
-			if (!usb_is_at(list[n], skip->bus, skip->address) || usb_is_ours(list[n]))
+		if (!skip->is_last_resort || skip->until_ms > now_ms)
+			continue;
+		for (ssize_t n = 0; n < count; n++) {
+			if (!usb_is_at(list[n], skip->bus, skip->address) ||
+			    kdd_usb_holder(list[n]))
 				continue;
 			usb_take(u, list[n]);
-			*skip = u->skips[--u->n_skips];
+			memmove(skip, skip + 1, (--u->n_skips - i) * sizeof(*skip));
 			return;
 		}
 	}
@@ -163,7 +168,7 @@ bool kdd_usb_find(struct kdd_usb_state *u, int64_t now_ms)
 		if (kdd_usb_is_free(u, list[i]))
 			usb_take(u, list[i]);
 	if (!u->device)
-		usb_take_last_resort(u, list, count);
+		usb_take_last_resort(u, list, count, now_ms);
 	libusb_free_device_list(list, 1);
 	return u->device != NULL;
 }

@@ -44,7 +44,7 @@ struct kdd_usb_skip {
 	uint16_t bus;
 	uint8_t address;
 	int64_t until_ms;    /* USB_FOREVER: until it has left */
-	bool is_last_resort; /* or until there is no other */
+	bool is_last_resort; /* taken, from until_ms on, when there is no other */
 };
 
 struct kdd_usb_state {
@@ -68,6 +68,7 @@ struct kdd_usb_state {
 	uint16_t bus;
 	uint8_t address;
 	char name[KDD_USB_PATH_CAP + 16]; /* "2-1 (3495:00e0)" */
+	bool doubted, kept;               /* next or keep was called for it */
 	struct kdd_usb_match match;
 	struct libusb_device_handle *handle;
 	struct kdd_usb_job *job; /* while it runs */
@@ -99,9 +100,16 @@ bool kdd_usb_find(struct kdd_usb_state *u, int64_t now_ms);
 void kdd_usb_forget(struct kdd_usb_state *u);
 /* Passes u->device over. */
 void kdd_usb_skip(struct kdd_usb_state *u, int64_t until_ms);
-void kdd_usb_skip_until_last(struct kdd_usb_state *u);
-/* It has one of the ids, is where it should be, and neither passed over nor open in
- * this process. */
+/* Until there is no other, and for at least_ms. */
+void kdd_usb_skip_until_last(struct kdd_usb_state *u, int at_least_ms);
+/* NULL: it is not passed over. */
+const struct kdd_usb_skip *kdd_usb_skip_of(const struct kdd_usb_state *u,
+                                           struct libusb_device *device);
+/* Who has it open in this process, or NULL. */
+struct kdd_usb_state *kdd_usb_holder(struct libusb_device *device);
+/* It has one of the ids, and is where it should be. */
+bool kdd_usb_is_wanted(const struct kdd_usb_state *u, struct libusb_device *device);
+/* The same, and neither passed over nor open in this process. */
 bool kdd_usb_is_free(const struct kdd_usb_state *u, struct libusb_device *device);
 
 /* ---- usb_life.c ------------------------------------------------------- */

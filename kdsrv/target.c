@@ -287,6 +287,8 @@ static int64_t next_deadline(struct kds_target *t)
 
 		if (host_due < due)
 			due = host_due;
+		if (t->state == KDS_TARGET_OPEN && t->turn_ms < due)
+			due = t->turn_ms;
 	}
 	return due;
 }
@@ -340,6 +342,7 @@ static void run_driver(struct kds_target *t)
 		if (kds_now_ms() >= kds_host_deadline(&t->host))
 			kds_host_tick(&t->host, kds_now_ms());
 		drain_events(t, 0);
+		kds_target_check_turn(t);
 	}
 }
 
@@ -440,7 +443,7 @@ int kds_target_open(struct kds_target **out, struct kds_client *c, const struct 
 	t->server = c->server;
 	t->trans = *trans;
 	t->flags = flags;
-	t->timer_ms = KDP_NEVER;
+	t->timer_ms = t->turn_ms = KDP_NEVER;
 	if (t->server->config->recorder)
 		t->record_number = kds_recorder_number(t->server->config->recorder);
 	kcs_format_trans(trans, t->name, sizeof(t->name));

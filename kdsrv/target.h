@@ -48,6 +48,10 @@ struct kds_target {
 	int64_t away_tell_ms;  /* when clients are to be told that it is away */
 	char away_reason[256]; /* why it is */
 	char told_other[300];  /* what is wrong with the one that is there */
+	int64_t turn_ms;       /* net: when it is to be doubted, KDP_NEVER: not at all */
+	/* Counts when it came: datagrams with our key, with others, all packets. */
+	uint64_t turn_opened, turn_denied, turn_packets;
+	char told_turns[512]; /* what was told of them, end to end */
 	bool has_close_id;
 	uint32_t close_id;      /* CLOSE to be answered */
 	char last_words[200];   /* what letting go of it left undone */

@@ -32,6 +32,11 @@ void kds_target_stop_engine(struct kds_target *t);
 void kds_target_device_away(struct kds_target *t);
 /* It has one. */
 void kds_target_device_back(struct kds_target *t);
+/* It has one, maybe the first. */
+void kds_target_begin_turn(struct kds_target *t);
+/* Call it whenever something was received, and at turn_ms: KDNET devices have
+ * their turns, until one speaks under our key. */
+void kds_target_check_turn(struct kds_target *t);
 /* KDS_EV_OTHER_TARGET and KDS_EV_UNNAMED. */
 void kds_target_other(struct kds_target *t, const char *name);
 void kds_target_unnamed(struct kds_target *t);

@@ -108,6 +108,7 @@ static void start_cable(struct kds_target *t)
 	c.eem.own = kdu_eem_host;
 	c.eem.own.port = (uint16_t)t->trans.udp_port;
 	kdu_init(&t->usb, &c, kds_now_ms());
+	kds_target_begin_turn(t);
 }
 
 static const struct kdt_carrier *carrier_of(const struct kcs_trans *trans)

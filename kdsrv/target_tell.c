@@ -54,6 +54,7 @@ void kds_target_heard(struct kds_target *t, const struct kds_host_event *ev)
 	switch (ev->kind) {
 	case KDS_EV_UP:
 		t->told_away = false;
+		t->told_turns[0] = '\0';
 		kds_target_tell_link(t, KDW_LINK_UP, "the target answers");
 		break;
 	case KDS_EV_LOST:

@@ -14,6 +14,11 @@
  * the first time, and after that, until it answers again, only when it stays
  * away for so long. */
 #define AWAY_QUIET_MS 2000
+/* A target calls every KDN_POKE_MS. A device that brings nothing under our key for
+ * so long may be another one's, and makes way for the next. */
+#define TURN_MS KDN_MISSED_MS
+/* While there is no next one. */
+#define TURN_AGAIN_MS 2000
 /* One that is there is found within so long after opening. */
 #define AWAY_FIRST_MS 300
 
@@ -93,8 +98,10 @@ void kds_target_device_back(struct kds_target *t)
 	else
 		kds_log(KDS_LOG_INFO, "target", "%s: %s", t->name, text);
 	t->told_waiting = false;
-	if (t->started)
-		kds_host_device_back(&t->host, kds_now_ms());
+	if (!t->started)
+		return;
+	kds_host_device_back(&t->host, kds_now_ms());
+	kds_target_begin_turn(t);
 }
 
 /* What is wrong with a device is told once, however often it returns. */
@@ -144,4 +151,69 @@ void kds_target_unnamed(struct kds_target *t)
 	         device.text, KCS_USB_NAME_MAX, t->trans.port);
 	tell_once(t, KDW_WARNING, text);
 	kdt_accept_unnamed(&t->host.kdt);
+}
+
+/* ---- KDNET: whose key it is --------------------------------------------- */
+
+void kds_target_begin_turn(struct kds_target *t)
+{
+	if (t->trans.kind != KCS_NET || t->trans.usb_path[0])
+		return;
+	t->turn_ms = kds_now_ms() + TURN_MS;
+	t->turn_opened = t->net.stats.rx_opened;
+	t->turn_denied = t->net.stats.rx_denied;
+	t->turn_packets = t->usb.eem.stats.packets;
+}
+
+static const char *heard_in_turn(const struct kds_target *t)
+{
+	if (t->net.stats.rx_denied != t->turn_denied)
+		return "sends KDNET datagrams, but none with our key";
+	if (t->usb.eem.stats.packets != t->turn_packets)
+		return "sends nothing for our UDP port";
+	return NULL;
+}
+
+/* Devices may have many turns: each thing is told once, until a target answers. */
+static void tell_turn(struct kds_target *t, int level, const char *heard, const char *text)
+{
+	size_t used = strlen(t->told_turns);
+
+	if (strstr(t->told_turns, heard) || used + strlen(heard) >= sizeof(t->told_turns)) {
+		kds_log(KDS_LOG_DEBUG, "target", "%s: %s", t->name, text);
+		return;
+	}
+	memcpy(t->told_turns + used, heard, strlen(heard) + 1);
+	kds_target_tell_note(t, level, text);
+}
+
+void kds_target_check_turn(struct kds_target *t)
+{
+	char paths[64], heard[200], text[360];
+	const char *what;
+	bool next;
+
+	if (t->turn_ms == KDP_NEVER || t->state != KDS_TARGET_OPEN)
+		return;
+	if (t->net.stats.rx_opened != t->turn_opened) {
+		t->driver->ops->keep(t->driver);
+		t->turn_ms = KDP_NEVER;
+		return;
+	}
+	if (kds_now_ms() < t->turn_ms)
+		return;
+	t->turn_ms = kds_now_ms() + TURN_AGAIN_MS;
+	what = heard_in_turn(t);
+	snprintf(heard, sizeof(heard), "%s %s", device_of(t).text, what ? what : "says nothing");
+	next = t->driver->ops->next(t->driver, paths, sizeof(paths));
+	if (!next && !(what && paths[0]))
+		return;
+	snprintf(text, sizeof(text),
+	         "%s; other debug devices: %s, %s (usb=PATH says which is meant)", heard, paths,
+	         next ? "trying the next" : "but none that can be tried now");
+	tell_turn(t, what ? KDW_WARNING : KDW_NOTE, heard, text);
+	if (next) {
+		t->told_away = true;
+		device_left(t, text);
+	}
 }

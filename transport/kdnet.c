@@ -383,6 +383,7 @@ enum kdn_got kdn_receive(struct kdn *n, struct kdp_span datagram, struct kdp_spa
 		n->stats.rx_reflected++;
 		return KDN_GOT_NOTHING;
 	}
+	n->stats.rx_opened++;
 	if (d.channel == KDN_DATA)
 		return got_data(n, &d, body, now_ms);
 	if (n->role == KDP_HOST)

@@ -37,6 +37,7 @@ enum kdn_news {
 
 struct kdn_stats {
 	uint64_t rx, tx;       /* datagrams */
+	uint64_t rx_opened;    /* of the other side, under a key of ours */
 	uint64_t rx_foreign;   /* not KDNET at all */
 	uint64_t rx_denied;    /* tag does not match: another key */
 	uint64_t rx_early;     /* data before there was a key */

@@ -5,6 +5,7 @@
 import json
 import os
 import re
+import socket
 import sys
 import time
 
@@ -269,6 +270,86 @@ def wrong_name(lab):
     UsbTarget(lab, machine.cables[0], name="lab1")
     stopped_again(c)
     equal(len([n for n in notices(c) if "calls itself" in n]), 1, "notices")
+
+
+def two_keys(lab, *ports):
+    """A machine with targets at 2-1 and 2-2, each with its own key, and its server."""
+    machine = Machine(lab, EEM.port, EEM.port)
+    server = machine.server()
+    targets = [EemTarget(lab, cable, port=port, key=EEM.who(i)["key"])
+               for i, (cable, port) in enumerate(zip(machine.cables, ports))]
+    plugged(machine, 1, 2)
+    return machine, server, targets
+
+
+@test
+def key_of_another(lab):
+    """KDNET: a device whose target has another key makes way for the next, and is named"""
+    machine, server, targets = two_keys(lab, 50005, 50005)
+    for i in (0, 1):
+        c = lab.closing(Client(server))
+        c.attach(targets[i], timeout_s=60)
+        mark(c, b"marked %d" % i)
+        said = notices(c)
+        c.ok(CLOSE)
+        # What is wrong with it depends on what came in time.
+        wanted = r"^2-%d \(045e:0656\) .*; other debug devices: 2-%d, trying the next " \
+                 r"\(usb=PATH says which is meant\)$" % (2 - i, 1 + i)
+        if any(re.search(wanted, text) for text in said):
+            return
+    # One of the two is the first to be looked at.
+    check(False, "nobody was told: %r" % said)
+
+
+@test
+def keys_at_once(lab):
+    """KDNET: two who got each other's device change places"""
+    machine, server, targets = two_keys(lab, 50005, 50006)
+    clients = [lab.closing(Client(server)) for _ in targets]
+    for c, target in zip(clients, targets):
+        equal(c.open(target).err, OK, "OPEN")
+    for i in (0, 1):
+        clients[i].wait_event(EV_STOPPED, 60)
+        clients[i].version()
+        mark(clients[i], b"marked %d" % i)
+    for i in (0, 1):
+        equal(clients[i].read(clients[i].stats()["region"], 8), b"marked %d" % i, "memory")
+@test
+def key_of_nobody(lab):
+    """KDNET: devices that say nothing, or have another key, have their turns until ours comes"""
+    machine = Machine(lab, EEM.port, EEM.port)
+    server = machine.server()
+    silent = lab.closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    eventually(lambda: is_listening(machine.cables[0]), "the cable's socket")
+    silent.connect(machine.cables[0])
+    EemTarget(lab, machine.cables[1], **EEM.who(1))
+    plugged(machine, 1, 2)
+    c = lab.closing(Client(server))
+    equal(c.open("net:port=50005,key=%s,usb" % EEM.who(0)["key"]).err, OK, "OPEN")
+    for text in (b"2-1 (045e:0656) says nothing; other debug devices: 2-2, trying the next",
+                 b"2-2 (045e:0656) sends KDNET datagrams, but none with our key; other debug "
+                 b"devices: 2-1, trying the next"):
+        c.wait_event(EV_NOTICE, 60, lambda b: text in b, since=0)
+    silent.close()
+    machine.do("wait unplugged")
+    EemTarget(lab, machine.cables[0], **EEM.who(0))
+    stopped_again(c)
+    told = [n for n in notices(c) if "trying the next" in n]
+    equal(len(told), len(set(told)), "each is told once")
+
+
+@test
+def other_in_use(lab):
+    """KDNET: the device has another key, and the other one is in use: it stays there, and both are
+    told of"""
+    machine, server, targets = two_keys(lab, 50005, 50006)
+    c, d = lab.closing(Client(server)), lab.closing(Client(server))
+    c.attach(targets[0], timeout_s=60)
+    equal(d.open("net:port=50006,key=%s,usb" % EEM.who(2)["key"]).err, OK, "OPEN")
+    equal(wait_notice(d, "2-2 .*other debug devices", 60),
+          "2-2 (045e:0656) sends KDNET datagrams, but none with our key; other debug devices: 2-1, "
+          "but none that can be tried now (usb=PATH says which is meant)", "what was told")
+    still_works(c)
 
 
 # ---- devices that are odd ----------------------------------------------------

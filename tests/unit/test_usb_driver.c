@@ -875,6 +875,67 @@ static void the_wrong_one_is_rejected(void **state)
 	kdd_close(d);
 }
 
+static void those_in_doubt_have_their_turns(void **state)
+{
+	struct kdd *d = open_at(NULL);
+	char paths[32] = "?";
+
+	(void)state;
+	must_work(d, 1);
+	assert_false(d->ops->next(d, paths, sizeof(paths)));
+	assert_string_equal(paths, "");
+	plug(2);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_true(d->ops->next(d, paths, sizeof(paths)));
+		assert_string_equal(paths, i % 2 ? "2-1" : "2-2");
+		assert_int_equal(d->ops->status(d), KDD_CONNECTING);
+		assert_non_null(strstr(d->error, "may be another target; looking for"));
+		/* It is going: there is nothing to let go of. */
+		assert_false(d->ops->next(d, paths, sizeof(paths)));
+		must_work(d, i % 2 ? 1 : 2);
+	}
+	/* One that was rejected has no more turns, and a short paths is cut. */
+	d->ops->reject(d, true);
+	must_work(d, 2);
+	assert_false(d->ops->next(d, paths, sizeof(paths)));
+	assert_string_equal(paths, "2-1");
+	assert_false(d->ops->next(d, paths, 3));
+	assert_string_equal(paths, "");
+	kdd_close(d);
+}
+
+static void two_that_have_each_others_change_places(void **state)
+{
+	struct kdd *first = open_at(NULL), *second;
+	int64_t until_ms = now_ms() + LONG_MS;
+	char paths[32];
+
+	(void)state;
+	plug(2);
+	second = open_at(NULL);
+	must_work(first, 1);
+	must_work(second, 2);
+	/* The second has not doubted its own. */
+	assert_false(first->ops->next(first, paths, sizeof(paths)));
+	assert_string_equal(paths, "2-2");
+	assert_true(second->ops->next(second, paths, sizeof(paths)));
+	assert_int_equal(first->ops->status(first), KDD_CONNECTING);
+	while (first->ops->status(first) != KDD_UP || second->ops->status(second) != KDD_UP) {
+		assert_true(now_ms() < until_ms);
+		turn(first);
+		turn(second);
+	}
+	must_work(first, 2);
+	must_work(second, 1);
+	/* One that is kept is not given away. */
+	assert_false(first->ops->next(first, paths, sizeof(paths)));
+	first->ops->keep(first);
+	assert_false(second->ops->next(second, paths, sizeof(paths)));
+	must_work(first, 2);
+	kdd_close(first);
+	kdd_close(second);
+}
+
 /* The device says its name, and it is the wrong one, just before it stalls. */
 static void one_may_be_rejected_while_its_stall_is_cleared(void **state)
 {
@@ -1253,6 +1314,8 @@ static int run_plugs(void)
 		PLUGGED(two_by_path),
 		PLUGGED(one_that_another_target_has_is_left_alone),
 		PLUGGED(the_wrong_one_is_rejected),
+		PLUGGED(those_in_doubt_have_their_turns),
+		PLUGGED(two_that_have_each_others_change_places),
 		PLUGGED(one_may_be_rejected_while_its_stall_is_cleared),
 		PLUGGED(one_that_may_be_wrong_is_the_last_resort),
 		PLUGGED(the_last_resort_may_be_taken),
