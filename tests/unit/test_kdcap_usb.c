@@ -186,8 +186,23 @@ static void records_are_read_and_written_as_documented(void **state)
 	n = put_record(want, MMAPPED, SUBMIT, OUT_1, 9, -115, data, 3);
 	assert_true(kdd_usbmon_decode(&s, MMAPPED, kdp_span(want, n)));
 	assert_false(s.done);
+	/* Our driver has no status to tell when a transfer begins. */
+	s.status = 0;
 	assert_int_equal(kdd_usbmon_encode(got, sizeof(got), &s, 0), n);
 	assert_memory_equal(got, want, n);
+	/* Where no bytes cross, a sign says which way they would. */
+	s.data_len = 0;
+	s.endpoint = IN_1;
+	assert_int_equal(kdd_usbmon_encode(got, sizeof(got), &s, 0), KDD_USBMON_HEADER);
+	assert_int_equal(got[15], '<');
+	s.endpoint = OUT_1;
+	s.done = true;
+	assert_int_equal(kdd_usbmon_encode(got, sizeof(got), &s, 0), KDD_USBMON_HEADER);
+	assert_int_equal(got[15], '>');
+	/* A transfer that could not even begin is over. */
+	n = put_record(want, MMAPPED, 'E', OUT_1, 9, -19, NULL, 0);
+	assert_true(kdd_usbmon_decode(&s, MMAPPED, kdp_span(want, n)));
+	assert_true(s.done && s.status == -19);
 }
 
 /* ---- KDUSB ------------------------------------------------------------ */
