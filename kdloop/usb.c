@@ -81,9 +81,13 @@ static void judge_access(struct kdl_usb *u)
 		kdl_end(u->run, KDL_FAIL, "%s: not permitted for this user", i->node);
 	} else if (i->access == KD_ERR_BUSY) {
 		kdl_advise(u->run, "end that program to test more than this");
-		kdl_end(u->run, KDL_WARN, "%s: busy, held by %s (pid %d)", i->node,
-		        i->holder.name[0] ? i->holder.name : "a program that is not known",
-		        (int)i->holder.pid);
+		if (i->holder.pid)
+			kdl_end(u->run, KDL_WARN, "%s: busy, held by %s (pid %ld)", i->node,
+			        i->holder.name[0] ? i->holder.name : "a process",
+			        (long)i->holder.pid);
+		else
+			kdl_end(u->run, KDL_WARN,
+			        "%s: busy, held by a process that this user cannot see", i->node);
 	} else {
 		kdl_end(u->run, KDL_PASS, "%s may be opened", i->node);
 	}
