@@ -11,8 +11,8 @@ while IFS= read -r text; do
 	printf '\001%s\n' "$text"
 done <"$script.err" &
 filter=$!
-sh "$script" <&0 2>"$script.err" &
-echo "pid $!"
+# The child says it, as nothing that it writes may come before.
+sh -c 'echo "pid $$" && exec sh "$1"' - "$script" <&0 2>"$script.err" &
 wait $!
 status=$?
 wait $filter
