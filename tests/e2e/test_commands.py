@@ -335,7 +335,7 @@ def unreachable(lab):
     began = lab.clock()
     kd = lab.kd(server, lab.target("--silent"), "vertarget", "--timeout", "3", status=3)
     check(lab.clock() - began < 6, "took %g s" % (lab.clock() - began))
-    kd = lab.kd(server, lab.target("--wrong-baud", "--print-every", "50"), "vertarget",
+    kd = lab.kd(server, lab.target("--wrong-baud", "--tries", "1000"), "vertarget",
                 "--timeout", "3", status=3)
     matches("baud", kd.out + kd.err, "what is wrong")
     # Its server is killed while it waits.

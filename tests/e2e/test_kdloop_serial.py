@@ -342,7 +342,7 @@ def on_a_terminal(lab):
     for line in text.split("\n"):
         shown = line.rstrip("\r").split("\r\033[K")[-1]
         check(" % throughput" not in shown and " % burst" not in shown, "it is cleared: %r" % line)
-        shown = re.sub("\033\\[\\d*m", "", shown)
+        shown = re.sub("\033\\[[\\d;]*m", "", shown)
         check(len(shown) <= 70 or "      median" in shown, "it fits: %r" % shown)
     matches(r"not its speeds +19200, .*\n {23}\d+, ", text.replace("\r", ""), "a line that goes on")
 
