@@ -3,14 +3,16 @@
 #   top_builddir=BUILD python3 tests/e2e/test_teardown.py killed
 # The long ones first: they end together with the others.
 e2e_tests = \
-	%D%/test_stock.py \
 	%D%/test_usb.py \
+	%D%/test_stock.py \
 	%D%/test_guest_serial.py \
 	%D%/test_kdloop_net.py \
 	%D%/test_commands.py \
 	%D%/test_kdloop_peer.py \
 	%D%/test_kdloop_serial.py \
 	%D%/test_netns.py \
+	%D%/test_usb_which.py \
+	%D%/test_kdloop_usb.py \
 	%D%/test_net.py \
 	%D%/test_guest_usb.py \
 	%D%/test_capture.py \
@@ -26,7 +28,6 @@ e2e_tests = \
 	%D%/test_kdcap_sessions.py \
 	%D%/test_kdloop.py \
 	%D%/test_kdloop_rig.py \
-	%D%/test_kdloop_usb.py \
 	%D%/test_latency.py \
 	%D%/test_links.py \
 	%D%/test_ports.py \

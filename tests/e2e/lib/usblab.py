@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 
+from kdclient import *
 from kdlib import *
 
 PROGRAMS["kdusb-mock"] = os.path.join(TOP_BUILD, "kdusb-mock")
@@ -113,3 +114,34 @@ class Eem:
 
 KDUSB, EEM = Kdusb(), Eem()
 BOTH = (KDUSB, EEM)
+
+
+def links(client):
+    return [b[0] for k, b in client.events if k == EV_LINK]
+
+
+def still_works(client, length=1 << 16):
+    at = client.stats()["region"]
+    equal(client.read(at, length), region(0, length), "the big region")
+
+
+def plugged(machine, *ports):
+    """Until the devices at these ports are seen."""
+    for port in ports or (1,):
+        machine.do("wait plugged", port)
+
+
+def stopped_again(client):
+    client.wait_event(EV_STOPPED, 20)
+    client.version()
+    still_works(client)
+
+
+def notices(client):
+    return [take_text(b, 1)[0] for k, b in client.events if k == EV_NOTICE]
+
+
+def wait_notice(client, pattern, timeout_s=15):
+    body = client.wait_event(EV_NOTICE, timeout_s,
+                             lambda b: re.search(pattern, take_text(b, 1)[0]))
+    return take_text(body, 1)[0]
