@@ -42,19 +42,30 @@ def make(lab):
         "-chardev", "socket,id=there,path=" + cable, "-serial", "chardev:there"])
 
 
-def bytes_are_well(r, names):
-    for name in names:
-        equal(r.verdict(name), "PASS", "%s (%s)" % (name, r.checks[name]["what"]))
+def until_well(run, names):
+    """The reports of the first run in which these checks pass. On a busy machine the emulated
+    processor stands still for longer than kdloop waits for a byte, but not each time."""
+    for _ in range(3):
+        reports = run()
+        if all(r.checks.get(name, {}).get("verdict") == "PASS" for r in reports for name in names):
+            break
+    for r in reports:
+        for name in names:
+            equal(r.verdict(name), "PASS", "%s (%s)" % (name, r.checks[name]["what"]))
+    return reports
 
 
 @test
+@slow(240)
 def plug(lab):
     """a true 8250 with a loopback plug"""
     guest = guestlab.shared(lab, make)
-    _, out = guest.sh("kdloop com:port=/dev/ttyS1 --mode plug --duration 6 --json", 50)
-    r = Report(out)
+
+    def run():
+        _, out = guest.sh("kdloop com:port=/dev/ttyS1 --mode plug --duration 6 --json", 50)
+        return [Report(out)]
+    r, = until_well(run, ["silence", "tx-rx", "byte-values", "baud-9600", "baud-115200"])
     check(r.link["facts"]["driver"] in ("serial", "serial8250"), "its driver is known")
-    bytes_are_well(r, ["silence", "tx-rx", "byte-values", "baud-9600", "baud-115200"])
     # QEMU's UART has its modem inputs always on.
     r.says("rts-cts", "WARN", r"RTS does not reach CTS \(always on\)")
     matches(r"230400", r.link["facts"]["not its speeds"], "a 16550A ends at 115200")
@@ -77,18 +88,17 @@ def look(lab):
 
 
 @test
+@slow(240)
 def peer(lab):
     """two of them at the ends of a cable"""
     guest = guestlab.shared(lab, make)
-    for _ in range(3):
+
+    def run():
         out = guest.ok("kdloop com:port=/dev/ttyS2 --mode peer --duration 6 --json >/tmp/a & "
                        "kdloop com:port=/dev/ttyS3 --mode peer --duration 6 --json >/tmp/b; wait; "
                        "cat /tmp/a; echo SPLIT; cat /tmp/b", 55)
-        a, b = (Report(text) for text in out.split("SPLIT"))
-        if "connection" not in a.checks and "connection" not in b.checks:
-            break  # else the emulated processor stood still for longer than they wait
-    for r in (a, b):
-        bytes_are_well(r, ["peer", "byte-values", "baud-115200-out", "baud-115200-in"])
+        return [Report(text) for text in out.split("SPLIT")]
+    until_well(run, ["peer", "byte-values", "baud-115200-out", "baud-115200-in"])
 
 
 if __name__ == "__main__":
